@@ -1,0 +1,157 @@
+"""A recipe: one frozen model per concern, read at one door, `read_recipe`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from search_spaces.data.settings import DataSettings
+from search_spaces.hyctas.settings import HyctasSettings
+from search_spaces.settings import Settings
+from search_spaces.toy import ToySettings
+from search_spaces.training.settings import TrainingSettings
+
+ObjectiveName = Literal["miou", "latency_ms", "macs", "params"]
+SpaceSettings = Annotated[HyctasSettings | ToySettings, Field(discriminator="name")]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; one line per mistake: where, what was given, what is allowed."""
+
+
+class ObjectiveSettings(Settings):
+    """One objective of the search."""
+
+    name: ObjectiveName
+    at_most: float | None = None
+    """Largest value that a candidate may have, in the metric's unit; null: no limit."""
+    at_least: float | None = None
+    """Smallest value that a candidate may have."""
+    reference: float | None = None
+    """The metric's coordinate of the hypervolume's reference point; null: see `orchestrator.objectives`."""
+
+
+class SamplerSettings(Settings):
+    """How candidates are proposed."""
+
+    name: Literal["nsga2", "optuna-nsga2", "optuna-nsga3", "optuna-tpe", "random"] = "nsga2"
+    mode: Literal["generational", "steady-state"] = "generational"
+    """`generational`: the paper's NSGA-II; `steady-state`: (mu + 1) survival, no barrier. For nsga2 alone."""
+    population_size: int = Field(40, ge=2)
+    """Candidates in a generation; the first generation is random."""
+    crossover_probability: float = Field(0.9, ge=0, le=1)
+    """Probability that an offspring mixes two parents, gene by gene."""
+    mutation_probability: float = Field(0.02, ge=0, le=1)
+    """Probability, per gene, that an offspring's gene is drawn anew. At least one gene changes if nothing else did."""
+
+
+class BudgetSettings(Settings):
+    """How much is searched."""
+
+    evaluations_per_island: PositiveInt = 800
+    """Candidates of each island. The paper: 40 x 20."""
+
+
+class WorkerSettings(Settings):
+    """How the work is spread. `count` changes no result; `window` does."""
+
+    count: PositiveInt = 2
+    """Evaluation workers."""
+    threads: PositiveInt = 1
+    """CPU threads of each worker."""
+    window: PositiveInt = 8
+    """How far the sampler may ask ahead of the oldest result that it has not been told, in candidates."""
+    max_attempts: PositiveInt = 3
+    """How often a candidate whose worker died is tried before it is recorded as an infrastructure failure."""
+
+
+class EvaluationSettings(Settings):
+    """Everything that a score depends on besides weights and architecture."""
+
+    recalibration_images: PositiveInt = 1000
+    """Training images over which BatchNorm statistics are taken, a fixed seeded subset; at most all."""
+    validation_images: PositiveInt | None = None
+    """Images of the search's validation split that are scored, evenly spread; null: all."""
+    batch_size: PositiveInt = 16
+    """Images that go through a program at once."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and activations."""
+    seed: NonNegativeInt = 0
+    """Seed of the recalibration subset."""
+
+
+class LatencySettings(Settings):
+    """How latency is measured: batch 1, BatchNorm folded, nothing else running on the device."""
+
+    measure: bool = True
+    """Whether candidates are timed. Must be true when latency_ms is an objective."""
+    window_s: PositiveFloat = 6.0
+    """Seconds of repeated runs after warm-up. The paper: 6."""
+    block: PositiveInt = 16
+    """Candidates that are timed in a row where accuracy work has to pause for it."""
+
+
+class TrackingSettings(Settings):
+    """MLflow."""
+
+    enabled: bool = True
+    uri: str | None = None
+    """Tracking URI; null: SQLite in the store's folder."""
+    experiment: str | None = None
+    """Experiment name; null: the study's name."""
+
+
+class Recipe(Settings):
+    """A study: `(recipe, supernet weights, seed)` fix every candidate that it looks at."""
+
+    study: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    """Name of the study: its folder in the store and its experiment in MLflow."""
+    seed: NonNegativeInt = 0
+    """Root seed; everything random draws from a child of it."""
+    space: SpaceSettings
+    data: DataSettings | None = None
+    training: TrainingSettings | None = None
+    evaluation: EvaluationSettings = EvaluationSettings()
+    latency: LatencySettings = LatencySettings()
+    objectives: tuple[ObjectiveSettings, ...] = Field(min_length=1)
+    sampler: SamplerSettings = SamplerSettings()
+    budget: BudgetSettings = BudgetSettings()
+    workers: WorkerSettings = WorkerSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) != len(names):
+            raise ValueError(f"objectives must have distinct names, got {names}")
+        if "latency_ms" in names and not self.latency.measure:
+            raise ValueError("latency.measure must be true when latency_ms is an objective, got false")
+        if self.space.name != "toy" and (self.data is None or self.training is None):
+            raise ValueError(f"space {self.space.name} needs the sections data and training")
+        return self
+
+
+def read_recipe(document: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe in a parsed document.
+
+    Raises:
+        RecipeError: one line per mistake, each with its path in the document `where`.
+    """
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError("\n".join(f"{where}: {_sentence(dict(mistake))}" for mistake in error.errors())) from None
+
+
+def _sentence(mistake: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in mistake["loc"]) or "recipe"
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    if mistake["type"] == "missing":
+        return f"{path} is required"
+    if mistake["type"] == "extra_forbidden":
+        return f"{path} is not a known key"
+    if mistake["loc"] and mistake["type"] != "value_error":
+        return f"{path}: {message[0].lower()}{message[1:]}, got {mistake['input']!r}"
+    return f"{path}: {message}"

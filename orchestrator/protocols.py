@@ -1,0 +1,95 @@
+"""What the search needs from the outside world; `infra` implements it, tests use the in-memory twins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from orchestrator.records import Candidate, Event, Outcome
+
+
+class EvaluationPool(Protocol):
+    """Workers that score candidates. Results come back in any order, each candidate exactly once per submit."""
+
+    def free_slots(self) -> int:
+        """How many more candidates may be submitted now without piling up behind the workers."""
+
+    def submit(self, candidates: Sequence[Candidate]) -> None:
+        """Starts the evaluation of the candidates and returns at once."""
+
+    def collect(self, timeout_s: float) -> Sequence[Outcome]:
+        """What has finished since the last call; waits up to `timeout_s` for the first.
+
+        A worker that died under a candidate comes back as `Failure(INFRASTRUCTURE)`, which the scheduler may
+        submit again.
+
+        Raises:
+            PoolExhausted: no worker is left and none will come.
+        """
+
+    def close(self) -> None:
+        """Ends the workers that this pool started. May be called twice."""
+
+
+class PoolExhausted(RuntimeError):
+    """No worker is left that could evaluate anything."""
+
+
+class Store(Protocol):
+    """Where a study lives: named objects of bytes under one root. Keys use '/' and stay inside the root."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """Writes a new object, all or nothing, durable when this returns.
+
+        Raises:
+            ObjectExists: there is one already.
+        """
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        """Writes the object if it still holds `expected` (None: if there is none).
+
+        Raises:
+            ObjectChanged: it holds something else: somebody else writes here.
+        """
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """The keys that start with `prefix`, sorted. For people and repair: never to find the newest."""
+
+
+class StoreError(RuntimeError):
+    """A store cannot do what was asked; the message says which object and why."""
+
+
+class ObjectExists(StoreError):
+    """`create` found an object under that key."""
+
+
+class ObjectMissing(StoreError):
+    """`read` found nothing under that key."""
+
+
+class ObjectChanged(StoreError):
+    """`replace` found something else than it expected."""
+
+
+class Tracker(Protocol):
+    """Where people compare studies. A projection of the journal: never slows, stops or changes a search."""
+
+    def start(self, study: str, parameters: Mapping[str, str]) -> None:
+        """Opens the study's runs, or finds those of an earlier session."""
+
+    def record(self, event: Event, description: Mapping[str, str], on_front: bool) -> None:
+        """Takes one journal event; `description` are the candidate's parameters in words. Returns at once."""
+
+    def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None:
+        """Takes an island's running figures (hypervolume, best so far) after `evaluated` candidates."""
+
+    def finish(self, status: str) -> None:
+        """Writes what is waiting, marks the runs as `status` ('FINISHED', 'FAILED', 'KILLED') and lets go."""

@@ -1,0 +1,193 @@
+"""What every search space gives: islands of genotypes, architectures, and programs of steps.
+
+A genotype is a tuple of small integers; `decode` turns it into an `Architecture`, in which only what matters is
+left; `lower` turns that into a `Program`: operations applied to the results of earlier steps. A step's id is the
+hash of its operation and of its inputs' ids, so two candidates that begin alike have the same first steps, whatever
+else they are. Everything that a score depends on follows from steps.
+
+Nothing here needs torch: a space with closed-form objectives has no networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+Genotype = tuple[int, ...]
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+IMAGE = "image"
+"""The id that steps use for the network's input, a float tensor of shape (batch, 3, height, width)."""
+
+
+class InvalidGenotype(ValueError):
+    """A genotype or an architecture description that this space cannot decode."""
+
+
+def digest(value: Json) -> str:
+    """The first 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Architecture(Protocol):
+    """The canonical form of a candidate: hashable, comparable, and free of what cannot matter."""
+
+    def to_json(self) -> dict[str, Json]:
+        """A description that `SearchSpace.architecture_from_json` reads back."""
+
+
+def architecture_id(architecture: Architecture) -> str:
+    """16 hex digits that name an architecture, equal for equal architectures on any machine."""
+    return digest(architecture.to_json())
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A constraint that an architecture breaks."""
+
+    constraint: str
+    amount: float
+    """How far beyond the allowed, > 0, in the constraint's own unit."""
+    words: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a step does, by name and arguments: the name of a supernet's operation at one exact size."""
+
+    name: str
+    arguments: tuple[tuple[str, int | str | tuple[int, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, **arguments: int | str | tuple[int, ...]) -> Operation:
+        return cls(name, tuple(sorted(arguments.items())))
+
+    def __getitem__(self, argument: str) -> int | str | tuple[int, ...]:
+        return dict(self.arguments)[argument]
+
+    def integer(self, argument: str) -> int:
+        """The argument as an int."""
+        value = self[argument]
+        assert isinstance(value, int), f"{self.name}.{argument} is {value!r}, not an integer"
+        return value
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation applied to the results of earlier steps."""
+
+    operation: Operation
+    inputs: tuple[str, ...]
+    """Ids of the steps whose results are read, or `IMAGE`."""
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        arguments: Json = [list(pair) for pair in self.operation.arguments]
+        object.__setattr__(self, "id", digest([self.operation.name, arguments, list(self.inputs)]))
+
+
+@dataclass(frozen=True)
+class Program:
+    """Steps in an order in which each one's inputs come before it; the last result is the network's output.
+
+    Raises:
+        ValueError: a step reads something that no earlier step made, or `output` is not among the steps.
+    """
+
+    steps: tuple[Step, ...]
+    output: str
+
+    def __post_init__(self) -> None:
+        known = {IMAGE}
+        for step in self.steps:
+            missing = [name for name in step.inputs if name not in known]
+            if missing:
+                raise ValueError(f"step {step.id} ({step.operation.name}) reads {missing} before it is made")
+            known.add(step.id)
+        if self.output not in known:
+            raise ValueError(f"output {self.output} is not among the {len(self.steps)} steps")
+
+
+class ProgramBuilder:
+    """Collects steps, each distinct one once, in the order in which they are first asked for."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, Step] = {}
+
+    def add(self, operation: Operation, *inputs: str) -> str:
+        """The id of the step that applies `operation` to `inputs`."""
+        step = Step(operation, inputs)
+        self._steps.setdefault(step.id, step)
+        return step.id
+
+    def program(self, output: str) -> Program:
+        return Program(tuple(self._steps.values()), output)
+
+
+A = TypeVar("A", bound=Architecture)
+
+
+@runtime_checkable
+class SearchSpace(Protocol[A]):
+    """Islands of genotypes and the architectures that they stand for."""
+
+    name: str
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """The names of the parts that are searched separately, in order."""
+
+    def cardinalities(self, island: str) -> tuple[int, ...]:
+        """How many values each gene has: gene i is one of 0 .. cardinalities[i] - 1."""
+
+    def sample(self, island: str, rng: np.random.Generator) -> Genotype:
+        """A random genotype whose architecture breaks no constraint."""
+
+    def decode(self, island: str, genotype: Genotype) -> A:
+        """The canonical architecture of a genotype. Total over the island's cardinalities.
+
+        Raises:
+            InvalidGenotype: wrong length, or a gene outside its cardinality.
+        """
+
+    def encode(self, architecture: A) -> tuple[str, Genotype]:
+        """The island and the canonical genotype of an architecture: `decode(*encode(a)) == a`."""
+
+    def violations(self, architecture: A) -> tuple[Violation, ...]:
+        """The constraints that the architecture breaks; empty when it may be built."""
+
+    def architecture_from_json(self, description: Mapping[str, Json]) -> A:
+        """The inverse of `Architecture.to_json`.
+
+        Raises:
+            InvalidGenotype: a field is missing, unknown, or outside what the space holds.
+        """
+
+
+@runtime_checkable
+class NetworkSpace(SearchSpace[A], Protocol[A]):
+    """A search space of networks: architectures lower to programs, operations build plain modules."""
+
+    def lower(self, architecture: A) -> Program:
+        """The architecture as a program of steps over one image batch."""
+
+    def build(self, operation: Operation) -> nn.Module:
+        """A freshly initialised plain module that computes the operation, on its inputs in order."""
+
+    def shared_names(self, operation: Operation) -> Callable[[str], str]:
+        """Which tensor of the supernet each parameter of `build(operation)` is a leading slice of.
+
+        Parameters are named as in the module (`conv.weight`); two operations whose parameters map to one
+        name share it.
+        """
+
+    def largest_operations(self) -> Iterator[Operation]:
+        """Operations that together reach every tensor of the supernet at its full size."""

@@ -1,0 +1,43 @@
+"""The settings of the HyCTAS space: what the supernet holds and which operators its cells choose from."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from search_spaces.settings import Settings
+
+WIDTHS = (4, 6, 8, 10, 12)
+"""Width multipliers of a cell's output, in twelfths. Source: HyCTAS, the authors' encoding."""
+
+Width = Literal[4, 6, 8, 10, 12]
+
+
+class HyctasSettings(Settings):
+    """`space:` of a recipe that searches the multi-branch space of HyCTAS."""
+
+    name: Literal["hyctas"] = "hyctas"
+    layers: int = Field(10, ge=3, le=64)
+    """Cells in a branch."""
+    filters: PositiveInt = 8
+    """Filter multiplier: a full-width feature has 8 x filters channels at stride 8, doubled at each stride."""
+    branches: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
+    """Branch counts to search, an island each."""
+    family: Literal["searching", "published"] = "searching"
+    """`searching`: memory-efficient attention, identity paths and shared kernels; `published`: the operators of the
+    authors' retraining code, attention quadratic in the pixels at full width."""
+    stem_width: Width = 12
+    """Width of stem features, in twelfths."""
+    head_width: Width = 12
+    """Width of the last cells and of the aggregation, in twelfths."""
+    output_stride: Literal[8, 4] = 8
+    """Stride at which classes are predicted before upsampling; 4 merges the stem's stride-4 feature."""
+    memory_limit_bytes: PositiveInt | None = None
+    """Most memory that a subnet may take in training, by `training_memory_bytes`; null: no limit."""
+
+    @model_validator(mode="after")
+    def _distinct_branches(self) -> Self:
+        if not self.branches or len(set(self.branches)) != len(self.branches):
+            raise ValueError(f"branches must be distinct and not empty, got {list(self.branches)}")
+        return self

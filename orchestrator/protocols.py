@@ -5,7 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from orchestrator.records import Candidate, Event, Outcome
+import numpy as np
+
+from orchestrator.records import Candidate, Event, Outcome, Result
+
+
+class CandidateEvaluator(Protocol):
+    """What a worker runs: a pure function of weights, evaluation protocol and architecture."""
+
+    def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
+        """Accuracy, multiply-adds and params of each candidate, in order; an exception inside is a `Failure`."""
+
+    def latency(self, candidate: Candidate) -> Result:
+        """Latency metrics (latency_ms, latency_iqr_ms, ...) measured here and now; wants the device to itself."""
+
+
+class EvaluatorFactory(Protocol):
+    """Builds a worker's evaluator where the worker lives. Picklable and small: weights travel beside it."""
+
+    def __call__(self, weights: Mapping[str, np.ndarray]) -> CandidateEvaluator:
+        """The evaluator over these weights, which are read-only and may be shared by all workers of a node."""
 
 
 class EvaluationPool(Protocol):

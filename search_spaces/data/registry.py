@@ -1,0 +1,25 @@
+"""Data sets by name, and the one door through which they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from search_spaces.data.camvid import load_camvid
+from search_spaces.data.files import Storage
+from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.settings import DataSettings
+
+LOADERS: dict[str, Callable[[Any, Storage], SegmentationData]] = {
+    "camvid": load_camvid,
+}
+"""Each takes the settings of its own name."""
+
+
+def load(settings: DataSettings, storage: Storage | None = None) -> SegmentationData:
+    """The data set that `settings` describe; decoded splits above a memory limit lie in the cache folder.
+
+    Raises:
+        DataError: the data set is missing or not as it must be: which file, what was found, what is allowed.
+    """
+    return LOADERS[settings.name](settings, storage or Storage.default())

@@ -1,0 +1,191 @@
+"""A store in a folder: objects are files, written beside their place and linked into it.
+
+A reader sees a whole object or none. `create` links a fully written temporary file under its name, which fails when
+the name is taken; `replace` compares and renames while it holds the root's lock, so of two processes one loses. What
+a method has returned from is on the disk: file and folder are synced.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, StoreError
+
+TEMPORARY = ".tmp-"
+LOCK = ".lock"
+
+
+class FileStore:
+    """Objects of bytes under the folder `root`. Names that begin with a dot are the store's own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+
+    def probe(self) -> None:
+        """Proves that studies can be kept here: writes an object, and sees the second one under its name refused.
+
+        Raises:
+            StoreError: the folder cannot be made or written, or does not keep the promises of `create`.
+        """
+        advice = "choose a local folder that you may write, with --store DIR"
+        place = self.root / f".probe-{secrets.token_hex(8)}"
+        try:
+            _make_folder(self.root)
+            _link_new(place, b"probe")
+            try:
+                with suppress(FileExistsError):
+                    _link_new(place, b"again")
+                    raise StoreError(f"store {self.root} lets one object be created twice; {advice}")
+                with self._locked():
+                    pass
+            finally:
+                place.unlink()
+        except OSError as error:
+            raise StoreError(f"store {self.root} cannot be written: {error.strerror or error}; {advice}") from None
+
+    def create(self, key: str, data: bytes) -> None:
+        place = self._place(key)
+        with _naming("write", key, self.root):
+            _make_folder(place.parent)
+            try:
+                _link_new(place, data)
+            except FileExistsError:
+                raise ObjectExists(f"{key} exists already in store {self.root}") from None
+
+    def read(self, key: str) -> bytes:
+        place = self._place(key)
+        with _naming("read", key, self.root):
+            found = _content(place)
+        if found is None:
+            raise ObjectMissing(f"{key} is not in store {self.root}")
+        return found
+
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        place = self._place(key)
+        with _naming("write", key, self.root):
+            _make_folder(place.parent)
+            with self._locked():
+                found = _content(place)
+                if found != expected:
+                    there = "nothing" if found is None else "something else"
+                    raise ObjectChanged(f"{key} in store {self.root} holds {there}: another process writes here")
+                if expected is None:
+                    try:
+                        _link_new(place, data)
+                    except FileExistsError:
+                        raise ObjectChanged(f"{key} in store {self.root} has just been created elsewhere") from None
+                else:
+                    _rename_over(place, data)
+
+    def list(self, prefix: str) -> Sequence[str]:
+        start = self.root / prefix.rpartition("/")[0]
+        if prefix.strip("/"):
+            self._place(prefix.rstrip("/"))
+        keys = []
+        for folder, folders, files in os.walk(start):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            places = (Path(folder, name) for name in files if not name.startswith("."))
+            keys += [place.relative_to(self.root).as_posix() for place in places]
+        return sorted(key for key in keys if key.startswith(prefix))
+
+    def _place(self, key: str) -> Path:
+        """The file of a key.
+
+        Raises:
+            StoreError: the key would leave the root, by its parts or through a symbolic link, or is the store's own.
+        """
+        parts = key.split("/")
+        if any(not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
+            raise StoreError(f"{key!r} is no key: parts between '/' must not be empty or start with '.'")
+        place = self.root
+        for part in parts:
+            place = place / part
+            if place.is_symlink():
+                raise StoreError(f"{key!r} leads through the symbolic link {place}: a store holds no links")
+        return place
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Holds the root's advisory lock, against other processes and other threads alike."""
+        descriptor = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _naming(verb: str, key: str, root: Path) -> Iterator[None]:
+    """Names the object in what the file system complains about."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot {verb} {key} in store {root}: {error.strerror or error}") from error
+
+
+def _content(place: Path) -> bytes | None:
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def _link_new(place: Path, data: bytes) -> None:
+    """Makes `place` hold `data`, or raises FileExistsError and leaves it alone."""
+    temporary = _written_beside(place, data)
+    try:
+        os.link(temporary, place)
+    finally:
+        temporary.unlink()
+    _sync_folder(place.parent)
+
+
+def _rename_over(place: Path, data: bytes) -> None:
+    temporary = _written_beside(place, data)
+    try:
+        temporary.replace(place)
+    except BaseException:
+        temporary.unlink()
+        raise
+    _sync_folder(place.parent)
+
+
+def _written_beside(place: Path, data: bytes) -> Path:
+    temporary = place.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes the folder and its parents, each of them durable."""
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

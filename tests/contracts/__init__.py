@@ -1,0 +1,1 @@
+"""Promises of the protocols, written once and run on every implementation."""

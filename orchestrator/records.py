@@ -1,12 +1,14 @@
 """Every carrier between two stages of a study: frozen, plain, and free of any outside system.
 
     sampler -> Candidate -> pool -> Outcome -> journal (Event) -> tracker, report, resume
+
+Results are keyed by the candidate's number, never by position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from search_spaces.base import Genotype
@@ -77,3 +79,11 @@ class Event:
     @property
     def status(self) -> str:
         return "measured" if isinstance(self.result, Measurement) else "failed"
+
+
+def with_latency(accuracy: Measurement, timing: Result) -> Result:
+    """One result out of a candidate's two measurements; a latency that failed fails the candidate."""
+    if isinstance(timing, Failure):
+        return timing
+    metrics = {**accuracy.metrics, **timing.metrics}
+    return replace(accuracy, metrics=metrics, timings_s={**accuracy.timings_s, **timing.timings_s})

@@ -1,0 +1,49 @@
+"""The evaluator of the toy space: formulas, and on request slowness, exceptions and NaN."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from search_spaces.toy import ToySettings, ToySpace
+
+
+class ToyEvaluator:
+    """Scores candidates of the toy space by its formulas."""
+
+    def __init__(self, settings: ToySettings | None = None) -> None:
+        self._settings = settings or ToySettings()
+        self._space = ToySpace()
+
+    def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
+        return [self._score(candidate) for candidate in candidates]
+
+    def latency(self, candidate: Candidate) -> Result:
+        return Measurement({"latency_ms": self._metrics(candidate)["latency_ms"]})
+
+    def _score(self, candidate: Candidate) -> Result:
+        time.sleep(self._settings.delay_s)
+        if candidate.architecture_id in self._settings.raising:
+            return Failure(FailureKind.EVALUATION, f"ToyError: {candidate.architecture_id} raises, as was asked")
+        metrics = {name: value for name, value in self._metrics(candidate).items() if name != "latency_ms"}
+        if candidate.architecture_id in self._settings.non_finite:
+            metrics["miou"] = math.nan
+        return Measurement(metrics, timings_s={"score": self._settings.delay_s})
+
+    def _metrics(self, candidate: Candidate) -> dict[str, float]:
+        return self._space.decode(candidate.island, candidate.genotype).metrics()
+
+
+@dataclass(frozen=True)
+class ToyEvaluatorFactory:
+    """Builds `ToyEvaluator`s where workers live; there are no weights."""
+
+    settings: ToySettings = field(default_factory=ToySettings)
+
+    def __call__(self, weights: Mapping[str, np.ndarray]) -> ToyEvaluator:
+        return ToyEvaluator(self.settings)

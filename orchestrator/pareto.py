@@ -1,0 +1,54 @@
+"""Which candidates are not dominated, and how much of the objective space a front covers. Everything is minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def non_dominated(F: ArrayLike) -> NDArray[np.bool_]:
+    """Which rows no other row dominates; equal rows stay together.
+
+    F: (n_candidates, n_objectives), minimised. Returns (n_candidates,).
+
+    Raises:
+        ValueError: F is not a finite matrix.
+    """
+    points = _checked(F)
+    return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=np.bool_)
+
+
+def hypervolume(F: ArrayLike, reference: Sequence[float]) -> float:
+    """The volume that the rows of F dominate, up to the reference point; rows beyond it add nothing.
+
+    F: (n_candidates, n_objectives), minimised. reference: (n_objectives,).
+
+    Raises:
+        ValueError: F is not a finite matrix, or the reference point has another length.
+    """
+    points = _checked(F)
+    if len(points) == 0:
+        return 0.0
+    if points.shape[1] != len(reference):
+        raise ValueError(f"reference point must have {points.shape[1]} coordinates, got {len(reference)}")
+    inside = points[np.all(points < np.asarray(reference, dtype=float), axis=1)]
+    if len(inside) == 0:
+        return 0.0
+    if inside.shape[1] == 1:  # moocore starts at two objectives
+        return float(reference[0] - inside.min())
+    return float(moocore.hypervolume(inside, ref=np.asarray(reference, dtype=float)))
+
+
+def _checked(F: ArrayLike) -> NDArray[np.float64]:
+    points = np.asarray(F, dtype=np.float64)
+    if points.size == 0:
+        return points.reshape(0, points.shape[-1] if points.ndim == 2 else 0)
+    if points.ndim != 2:
+        raise ValueError(f"F must be (n_candidates, n_objectives), got shape {points.shape}")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise ValueError(f"F must be finite, row {row} is {points[row].tolist()}: objectives.admit keeps these out")
+    return points

@@ -59,4 +59,5 @@ def _coloured(pixels: Tensor, strength: float, rng: np.random.Generator) -> Tens
         return pixels
     saturation, contrast, brightness = torch.from_numpy(drawn).to(pixels.device)
     grey = pixels.mean(1, keepdim=True)
-    return ((pixels - grey) * (1 + saturation) + grey) * (1 + contrast) + brightness
+    coloured: Tensor = ((pixels - grey) * (1 + saturation) + grey) * (1 + contrast) + brightness
+    return coloured

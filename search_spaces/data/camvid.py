@@ -24,7 +24,7 @@ def load_camvid(settings: CamvidSettings, storage: Storage) -> SegmentationData:
     root = expand_root(settings.root)
     names, ignored = _classes(root / "classes.json")
     train, validation, test = (
-        pairs_in(root / split / "images", root / split / "labels", "*.jpg", ["*.png"])
+        pairs_in(root / split / "images", root / split / "labels", "*.jpg", "*.png")
         for split in ("train", "val", "test")
     )
     if settings.validation_sequence is not None:

@@ -73,30 +73,21 @@ class Labels:
         return classes, allowed
 
 
-def pairs_in(
-    images: Path,
-    labels: Path,
-    image_pattern: str,
-    label_patterns: Sequence[str],
-) -> list[Pair]:
-    """The pairs under two folders, by name. `*` in a pattern stands for the name, which may include sub-folders.
-
-    The first of `label_patterns` that any file matches is used.
+def pairs_in(images: Path, labels: Path, image_pattern: str, label_pattern: str) -> list[Pair]:
+    """The pairs under two folders, by name: what `*` stands for in the patterns, sub-folders included.
 
     Raises:
         DataError: a folder is missing or empty, an image has no label, a label has no image.
     """
-    found_images = _named(images, image_pattern)
+    found_images, found_labels = _named(images, image_pattern), _named(labels, label_pattern)
     if not found_images:
         raise DataError(f"{images} holds no image {image_pattern}: put the images there, or mend data.root")
-    candidates = [(pattern, _named(labels, pattern)) for pattern in label_patterns]
-    pattern, found_labels = next((each for each in candidates if each[1]), candidates[0])
     for name in sorted(found_images.keys() ^ found_labels.keys()):
         if name in found_images:
-            wanted = labels / pattern.replace("*", name)
-            raise DataError(f"{found_images[name]} has no label: add {wanted}, or remove the image")
-        raise DataError(f"{found_labels[name]} has no image: add {images / image_pattern.replace('*', name)}, "
-                        f"or remove the label")  # fmt: skip
+            missing = labels / label_pattern.replace("*", name)
+            raise DataError(f"{found_images[name]} has no label: add {missing}, or remove the image")
+        missing = images / image_pattern.replace("*", name)
+        raise DataError(f"{found_labels[name]} has no image: add {missing}, or remove the label")
     return [Pair(name, found_images[name], found_labels[name]) for name in sorted(found_images)]
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from search_spaces.data.ade20k import load_ade20k
 from search_spaces.data.camvid import load_camvid
+from search_spaces.data.cityscapes import load_cityscapes
 from search_spaces.data.files import Storage
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.data.settings import DataSettings
+from search_spaces.data.synthetic import load_synthetic
 
 LOADERS: dict[str, Callable[[Any, Storage], SegmentationData]] = {
+    "synthetic": load_synthetic,
     "camvid": load_camvid,
+    "cityscapes": load_cityscapes,
+    "ade20k": load_ade20k,
 }
 """Each takes the settings of its own name."""
 

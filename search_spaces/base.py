@@ -79,6 +79,12 @@ class Operation:
         assert isinstance(value, int), f"{self.name}.{argument} is {value!r}, not an integer"
         return value
 
+    def integers(self, argument: str) -> tuple[int, ...]:
+        """The argument as a tuple of ints."""
+        value = self[argument]
+        assert isinstance(value, tuple), f"{self.name}.{argument} is {value!r}, not a tuple"
+        return value
+
 
 @dataclass(frozen=True)
 class Step:
@@ -96,7 +102,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """Steps in an order in which each one's inputs come before it; the last result is the network's output.
+    """Steps in an order in which each one's inputs come before it.
 
     Raises:
         ValueError: a step reads something that no earlier step made, or `output` is not among the steps.
@@ -104,6 +110,9 @@ class Program:
 
     steps: tuple[Step, ...]
     output: str
+    """Id of the step whose result is the network's."""
+    auxiliary: tuple[str, ...] = ()
+    """Ids of the steps whose results only training reads."""
 
     def __post_init__(self) -> None:
         known = {IMAGE}
@@ -112,8 +121,8 @@ class Program:
             if missing:
                 raise ValueError(f"step {step.id} ({step.operation.name}) reads {missing} before it is made")
             known.add(step.id)
-        if self.output not in known:
-            raise ValueError(f"output {self.output} is not among the {len(self.steps)} steps")
+        if missing := [name for name in (self.output, *self.auxiliary) if name not in known]:
+            raise ValueError(f"outputs {missing} are not among the {len(self.steps)} steps")
 
 
 class ProgramBuilder:
@@ -128,8 +137,9 @@ class ProgramBuilder:
         self._steps.setdefault(step.id, step)
         return step.id
 
-    def program(self, output: str) -> Program:
-        return Program(tuple(self._steps.values()), output)
+    def program(self, output: str, auxiliary: Sequence[str] = ()) -> Program:
+        """The steps so far, with their outputs."""
+        return Program(tuple(self._steps.values()), output, tuple(auxiliary))
 
 
 A = TypeVar("A", bound=Architecture)
@@ -176,8 +186,11 @@ class SearchSpace(Protocol[A]):
 class NetworkSpace(SearchSpace[A], Protocol[A]):
     """A search space of networks: architectures lower to programs, operations build plain modules."""
 
-    def lower(self, architecture: A) -> Program:
-        """The architecture as a program of steps over one image batch."""
+    def lower(self, architecture: A, training: bool = False) -> Program:
+        """The architecture as a program of steps over one image batch; in training with auxiliary outputs."""
+
+    def largest(self, rng: np.random.Generator) -> A:
+        """An architecture that trains the most weights at full width: the teacher of the sandwich rule."""
 
     def build(self, operation: Operation) -> nn.Module:
         """A freshly initialised plain module that computes the operation, on its inputs in order."""

@@ -31,8 +31,9 @@ class HyctasSettings(Settings):
     """Width of stem features, in twelfths."""
     head_width: Width = 12
     """Width of the last cells and of the aggregation, in twelfths."""
-    output_stride: Literal[8, 4] = 8
-    """Stride at which classes are predicted before upsampling; 4 merges the stem's stride-4 feature."""
+    model_type: Literal[0, 1, 2] = 0
+    """0: classes are predicted at stride 8; 1: at stride 4, with the stem's stride-4 feature merged in; 2: likewise,
+    with the stride-8 feature merged in before."""
     memory_limit_bytes: PositiveInt | None = None
     """Most memory that a subnet may take in training, by `training_memory_bytes`; null: no limit."""
 

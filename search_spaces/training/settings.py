@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from search_spaces.data.settings import AugmentationSettings
 from search_spaces.settings import Settings
 
 
@@ -14,17 +15,46 @@ class TrainingSettings(Settings):
 
     steps: PositiveInt
     """Optimiser steps."""
-    batch_size: PositiveInt = 16
+    batch_size: int = Field(16, ge=2)
     """Images of a step. The paper: 16."""
+    augmentation: AugmentationSettings = AugmentationSettings()
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    """`sgd`: with momentum, the paper's; `adamw`: for short budgets, where a weight is seldom sampled."""
     learning_rate: PositiveFloat = 0.02
-    """Peak learning rate of SGD. The paper: 0.02."""
+    """Peak learning rate. The paper: 0.02 with SGD."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
+    """Of SGD, and the first of AdamW's two."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Of convolution weights; scales and biases do not decay."""
     schedule: Literal["exponential", "cosine", "poly"] = "exponential"
-    """`exponential`: the paper's, 0.992 per epoch."""
+    """`exponential`: the paper's, times 0.992 an epoch; `cosine` and `poly` (power 0.9) end at 0."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the learning rate rises linearly."""
-    branch_probabilities: dict[Literal[1, 2, 3], float] = {1: 0.2, 2: 0.3, 3: 0.5}
-    """Probability with which a subnet of so many branches is drawn. Source: HyCTAS eq. 2."""
+    island_probabilities: tuple[PositiveFloat, ...] | None = None
+    """Probability of each island's subnets, in the islands' order; null: 0.2, 0.3, 0.5 of HyCTAS (eq. 2) for three
+    islands, else equal."""
     subnets_per_step: PositiveInt = 1
     """Random subnets whose gradients are added up in a step."""
+    sandwich: bool = True
+    """Whether each step also trains the largest subnet. Source: Yu and Huang, ICCV 2019."""
+    distillation: float = Field(0.5, ge=0, le=1)
+    """Share of the loss of random subnets that is the divergence from the largest one's prediction; needs sandwich."""
+    warmup_largest_steps: NonNegativeInt = 0
+    """First steps, in which the largest subnet is trained alone."""
+    auxiliary_weight: NonNegativeFloat = 0.2
+    """Weight of the auxiliary heads' loss. The paper: 0.2."""
+    loss_stride: Literal[1, 2, 4, 8] = 1
+    """Every how many-th pixel, down and across, the loss looks at: logits are upsampled to those only. At stride 8
+    outputs and small images the full-resolution loss costs as much as all convolutions."""
+    hardest_fraction: float | None = Field(None, gt=0, le=1)
+    """Share of the pixels, the hardest, whose loss counts; null: all. The authors' retraining: 0.2."""
+    gradient_norm: PositiveFloat | None = None
+    """Largest norm of a step's gradient; null: not clipped."""
+    average_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay of the moving average of the weights, which is what is searched; null: the last weights are."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.distillation > 0 and not self.sandwich:
+            raise ValueError(f"distillation needs sandwich: true, got distillation {self.distillation}")
+        return self

@@ -1,0 +1,107 @@
+"""Multiply-adds, parameters and activation sizes, from one pass over shapes: no numbers are computed.
+
+The modules themselves are run on the meta device and counted layer by layer, so that a formula cannot drift from what
+a module does. Counted are convolutions and the matrix products of attention (the convention of the papers' tables: their
+"FLOPs" are multiply-adds); normalisation, activations, resampling and softmax count nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.base import IMAGE, Operation, Program
+
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class MultipliesMatrices(Protocol):
+    """A module that multiplies matrices itself, besides what its submodules do."""
+
+    def product_macs(self, output: Tensor) -> int:
+        """Multiply-adds of its own products, given its result."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One step at one input size."""
+
+    shape: Shape
+    """Of its result."""
+    macs: int
+    params: int
+    activation_elements: int
+    """Elements of every tensor that its submodules give: what training has to keep."""
+
+
+def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *inputs: Shape) -> StepCost:
+    """The cost of one step over inputs of these shapes."""
+    with torch.device("meta"):
+        module = build(operation).eval()
+        arguments = [torch.empty(shape) for shape in inputs]
+    elements = macs = 0
+
+    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal elements, macs
+        if isinstance(layer, nn.Conv2d):
+            macs += layer.weight[0].numel() * output.numel()
+        if isinstance(layer, MultipliesMatrices):
+            macs += layer.product_macs(output)
+        if not any(True for _ in layer.children()):
+            elements += output.numel()
+
+    for layer in module.modules():
+        layer.register_forward_hook(count)
+    with torch.no_grad():
+        result = module(*arguments)
+    params = sum(parameter.numel() for parameter in module.parameters())
+    return StepCost(tuple(result.shape), macs, params, elements)
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """A whole program over one input."""
+
+    macs: int
+    params: int
+    activation_elements: int
+    params_by_operation: dict[str, int]
+    """Parameters by operation name."""
+    macs_by_operation: dict[str, int]
+
+
+class ComplexityCounter:
+    """Counts programs of one space; each distinct step size is looked at once."""
+
+    def __init__(self, build: Callable[[Operation], nn.Module]) -> None:
+        self._cost = functools.lru_cache(maxsize=None)(functools.partial(step_cost, build))
+
+    def costs(self, program: Program, image: Shape) -> dict[str, StepCost]:
+        """The cost of each step by its id, for an input of shape `image`."""
+        shapes: dict[str, Shape] = {IMAGE: image}
+        costs: dict[str, StepCost] = {}
+        for step in program.steps:
+            costs[step.id] = self._cost(step.operation, *(shapes[name] for name in step.inputs))
+            shapes[step.id] = costs[step.id].shape
+        return costs
+
+    def count(self, program: Program, image: Shape) -> Complexity:
+        """Multiply-adds of one forward pass and parameters of all steps.
+
+        image: (batch, 3, height, width) of the input.
+        """
+        costs = self.costs(program, image)
+        params: dict[str, int] = {}
+        macs: dict[str, int] = {}
+        for step in program.steps:
+            name = step.operation.name
+            params[name] = params.get(name, 0) + costs[step.id].params
+            macs[name] = macs.get(name, 0) + costs[step.id].macs
+        elements = sum(cost.activation_elements for cost in costs.values())
+        return Complexity(sum(macs.values()), sum(params.values()), elements, params, macs)

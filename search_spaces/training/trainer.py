@@ -1,0 +1,177 @@
+"""Supernet training: each step samples subnets, adds up their gradients and updates the shared weights.
+
+Everything random in a step is drawn from a seed of that step's own, so weights, momenta and the number of the step
+are the whole state: training that resumes from a checkpoint ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces.base import NetworkSpace
+from search_spaces.data.augment import augment
+from search_spaces.data.segmentation import SegmentationData
+from search_spaces.supernet import Supernet
+from search_spaces.tasks.segmentation import cross_entropy, hardest_cross_entropy, subsample
+from search_spaces.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimiser step did."""
+
+    step: int
+    """Counted from 1."""
+    loss: float
+    """Cross-entropy of the random subnets, averaged; of the largest one where it was alone."""
+
+
+class SupernetTrainer:
+    """Trains a supernet on a segmentation data set.
+
+    Args:
+        space: what is trained; draws the subnets.
+        data: its training split is used, and nothing else.
+        settings: see `TrainingSettings`.
+        seed: root of initial weights, order of images, augmentation and subnets.
+    """
+
+    def __init__(
+        self, space: NetworkSpace[Any], data: SegmentationData, settings: TrainingSettings, seed: int = 0
+    ) -> None:
+        self.space, self.data, self.settings, self.seed = space, data, settings, seed
+        self.supernet = Supernet(space, torch.Generator().manual_seed(seed))
+        self.step = 0
+        self.average = None if settings.average_decay is None else self._weights()
+        self.optimiser = self._optimiser()
+        self.probabilities = _island_probabilities(space, settings)
+
+    def _weights(self) -> list[Tensor]:
+        return [weight.detach().clone() for weight in self.supernet.parameters()]
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        matrices = [weight for weight in self.supernet.parameters() if weight.dim() > 1]
+        vectors = [weight for weight in self.supernet.parameters() if weight.dim() <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        if settings.optimiser == "adamw":
+            return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), foreach=True)
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, foreach=True)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        settings = self.settings
+        rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+        done = step / settings.steps
+        match settings.schedule:
+            case "cosine":
+                fall = 0.5 * (1 + math.cos(math.pi * done))
+            case "poly":
+                fall = (1 - done) ** 0.9
+            case "exponential":
+                fall = 0.992 ** (step * settings.batch_size // len(self.data.train))
+        return settings.learning_rate * rise * fall
+
+    def train_step(self) -> StepReport:
+        """One optimiser step."""
+        settings, number = self.settings, self.step
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1, number]))
+        images, labels = self._batch(number, rng)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(number)
+        self.optimiser.zero_grad(set_to_none=True)
+        alone = number < settings.warmup_largest_steps
+        architectures = [self.space.largest(rng)] if settings.sandwich or alone else []
+        architectures += [self._draw(rng) for _ in range(0 if alone else settings.subnets_per_step)]
+        programs = [self.space.lower(architecture, training=True) for architecture in architectures]
+        results = self.supernet(programs, images)
+        total, task = self._losses(results, labels, has_teacher=settings.sandwich and not alone)
+        total.backward()
+        if settings.gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.gradient_norm)
+        self.optimiser.step()
+        self.step += 1
+        if self.average is not None:
+            self._update_average()
+        return StepReport(self.step, task)
+
+    def _draw(self, rng: np.random.Generator) -> Any:
+        island = self.space.islands[rng.choice(len(self.probabilities), p=self.probabilities)]
+        return self.space.decode(island, self.space.sample(island, rng))
+
+    def _losses(self, results: list[list[Tensor]], labels: Tensor, has_teacher: bool) -> tuple[Tensor, float]:
+        """What is minimised, and the random subnets' mean cross-entropy; the first of `results` is the teacher's."""
+        labels = subsample(labels, self.settings.loss_stride)
+        losses = [self._loss(logits, labels, auxiliary) for logits, *auxiliary in results]
+        if not has_teacher:
+            mean = torch.stack(losses).mean()
+            return mean, mean.item()
+        largest, *random = losses
+        share = self.settings.distillation
+        teacher = F.softmax(results[0][0].detach(), dim=1)
+        divergences = [
+            F.kl_div(F.log_softmax(logits, dim=1), teacher, reduction="none").sum(1).mean()
+            for logits, *_ in results[1:]
+        ]
+        mean = torch.stack(random).mean()
+        return largest + (1 - share) * mean + share * torch.stack(divergences).mean(), mean.item()
+
+    def _loss(self, logits: Tensor, labels: Tensor, auxiliary: list[Tensor]) -> Tensor:
+        fraction = self.settings.hardest_fraction
+        if fraction is None:
+            loss = cross_entropy(logits, labels)
+        else:
+            loss = hardest_cross_entropy(logits, labels, fraction)
+        for extra in auxiliary if self.settings.auxiliary_weight else []:
+            loss = loss + self.settings.auxiliary_weight * cross_entropy(extra, labels)
+        return loss
+
+    def _batch(self, number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The step's images and labels: every image once an epoch, in an order of the epoch's own."""
+        size, count = self.settings.batch_size, len(self.data.train)
+        positions = range(number * size, (number + 1) * size)
+        orders = {epoch: self._order(epoch, count) for epoch in {position // count for position in positions}}
+        index = torch.tensor([orders[position // count][position % count] for position in positions])
+        train = self.data.train
+        return augment(train.images[index], train.labels[index], self.settings.augmentation, rng)
+
+    def _order(self, epoch: int, count: int) -> np.ndarray:
+        return np.random.default_rng(np.random.SeedSequence([self.seed, 0, epoch])).permutation(count)
+
+    def _update_average(self) -> None:
+        """Moves the average towards the weights, faster in the first steps so that it forgets where they began."""
+        assert self.average is not None
+        assert self.settings.average_decay is not None
+        decay = min(self.settings.average_decay, self.step / (self.step + 9))
+        torch._foreach_lerp_(self.average, [w.detach() for w in self.supernet.parameters()], 1 - decay)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights to search with, by shared name: their moving average if one is kept."""
+        if self.average is None:
+            return self.supernet.to_numpy()
+        current = self._weights()
+        with torch.no_grad():
+            for weight, average in zip(self.supernet.parameters(), self.average, strict=True):
+                weight.copy_(average)
+            averaged = self.supernet.to_numpy()
+            for weight, own in zip(self.supernet.parameters(), current, strict=True):
+                weight.copy_(own)
+        return averaged
+
+
+def _island_probabilities(space: NetworkSpace[Any], settings: TrainingSettings) -> np.ndarray:
+    count = len(space.islands)
+    given = settings.island_probabilities or ((0.2, 0.3, 0.5) if count == 3 else (1.0,) * count)
+    if len(given) != count:
+        raise ValueError(f"training.island_probabilities must have {count} entries ({space.islands}), got {len(given)}")
+    return np.array(given) / sum(given)

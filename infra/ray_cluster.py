@@ -1,0 +1,61 @@
+"""The Ray that a study runs on: one that this process starts and ends with it, or one that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+import ray
+
+NAMESPACE = "archipelago"
+STORE_SLACK_BYTES = 128 * 2**20
+"""Room in the object store for everything but the weights; Ray itself wants 75 MiB at least."""
+
+ADVICE = "start one with `ray start --head`, or leave out --address to run on this machine"
+KNOCK_S = 10.0
+
+
+def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
+    """Whether this call started a Ray of its own, which is then this process's to shut down.
+
+    Without an address a Ray with `cpus` CPUs is started on this machine, whatever `RAY_ADDRESS` says. Call it from
+    the main thread: the kernel ends Ray's processes together with the thread that started them, which is how
+    nothing stays behind when this process is killed.
+
+    Raises:
+        ConnectionError: nothing answers at `address`.
+    """
+    if ray.is_initialized():
+        return False
+    if address is not None:
+        _knock(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            memory = STORE_SLACK_BYTES + 2 * weights_bytes
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=memory, **quiet)
+            return True
+        ray.init(address, **quiet)
+        return False
+    except ConnectionError as error:
+        raise ConnectionError(f"no Ray answers at {address}; {ADVICE}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in place; signals are the caller's
+
+
+def _knock(address: str) -> None:
+    """Raises ConnectionError if nothing listens at host:port: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # a word such as auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no Ray answers at {address}: {error}; {ADVICE}") from None

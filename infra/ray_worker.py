@@ -1,0 +1,135 @@
+"""A worker on Ray: the actor that guards an evaluator, and the place that one actor after another may hold."""
+
+from __future__ import annotations
+
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+
+DEATHS_IN_A_ROW = 4
+"""After so many, a worker is not replaced any more."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every worker of a pool is started with."""
+
+    factory: EvaluatorFactory
+    weights: Any
+    """Reference to the weights in Ray's object store: a dict of arrays that workers read in place."""
+    threads: int
+
+
+@dataclass
+class Slot:
+    """A worker's place: the actor that holds it now, and what became of those before."""
+
+    name: str
+    cpus: int
+    actor: Any = None
+    ready: bool = False
+    deaths: int = 0
+    """In a row: a finished call sets it back."""
+    cause: str = ""
+    """What the last one died of."""
+    since_s: float = 0.0
+    """When the actor was asked for, on the monotonic clock."""
+
+    @property
+    def alive(self) -> bool:
+        return self.deaths < DEATHS_IN_A_ROW
+
+    def start(self, workplace: Workplace) -> Any:
+        """The call that tells whether the fresh actor is ready."""
+        variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = {"env_vars": dict.fromkeys(variables, str(workplace.threads))}
+        actor = ray.remote(num_cpus=self.cpus, max_restarts=0, max_task_retries=0)(EvaluationWorker)
+        started = actor.options(runtime_env=environment)
+        self.actor = started.remote(self.name, workplace.factory, workplace.weights)
+        self.since_s = time.monotonic()
+        return self.actor.ready.remote()
+
+    def end(self, cause: str) -> None:
+        """Counts a death and makes sure of it."""
+        self.deaths, self.cause = self.deaths + 1, cause
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the actor, if there is one."""
+        self.ready = False
+        if self.actor is not None:
+            with suppress(RayError, ValueError):  # it is gone already, or Ray is
+                ray.kill(self.actor)
+            self.actor = None
+
+
+class EvaluationWorker:
+    """One evaluator in a process of its own. The pool makes it an actor and learns from `ready` how it began."""
+
+    def __init__(self, name: str, factory: EvaluatorFactory, weights: Mapping[str, np.ndarray]) -> None:
+        self._name = f"{name}@{socket.gethostname()}"
+        self._evaluator: CandidateEvaluator | None = None
+        self._broken = ""
+        try:
+            self._evaluator = factory(weights)
+        except Exception as error:  # told in words by `ready`: what Ray would say is buried in its own
+            self._broken = f"{type(error).__name__}: {error}"
+
+    def ready(self) -> str:
+        """Why this worker cannot evaluate; empty when it can."""
+        return self._broken
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Result]:
+        """One result for each candidate, in order."""
+        assert self._evaluator is not None, "the pool gives work to ready workers only"
+        evaluator = self._evaluator
+
+        def run() -> list[Result]:
+            results = list(evaluator.score(candidates))
+            if len(results) != len(candidates):
+                raise ValueError(f"the evaluator gave {len(results)} results for {len(candidates)} candidates")
+            return [self._signed(result) for result in results]
+
+        return _guarded(run, len(candidates))
+
+    def latency(self, candidate: Candidate) -> Result:
+        """The candidate's latency metrics, taken while this worker has the machine to itself."""
+        assert self._evaluator is not None, "the pool gives work to ready workers only"
+        evaluator = self._evaluator
+        return _guarded(lambda: [evaluator.latency(candidate)], 1)[0]
+
+    def _signed(self, result: Result) -> Result:
+        if isinstance(result, Failure):
+            return result
+        return replace(result, worker=f"{result.worker} {self._name}".strip())
+
+
+def with_latency(accuracy: Measurement, timing: Result) -> Result:
+    """One measurement out of two; a latency that failed fails the candidate."""
+    if isinstance(timing, Failure):
+        return timing
+    return replace(
+        accuracy,
+        metrics={**accuracy.metrics, **timing.metrics},
+        timings_s={**accuracy.timings_s, **timing.timings_s},
+    )
+
+
+def _guarded(run: Callable[[], list[Result]], count: int) -> list[Result]:
+    """What `run` gives; if it raises, one failure for each of `count` candidates."""
+    try:
+        return run()
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return [Failure(FailureKind.EVALUATION, message, traceback.format_exc())] * count

@@ -1,0 +1,140 @@
+"""Evaluators without networks, whose candidates say in their first gene what is to happen to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.protocols import CandidateEvaluator
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+
+
+class Fate(IntEnum):
+    """What evaluating a candidate does."""
+
+    GOOD = 0
+    RAISES = 1
+    KILLS_ITS_WORKER = 2
+    KILLS_THE_FIRST_WORKER = 3
+    EXITS = 4
+    LATENCY_RAISES = 5
+    LATENCY_FAILS = 6
+    LATENCY_KILLS = 7
+    TOO_MANY_RESULTS = 8
+    RAISES_WHAT_CANNOT_TRAVEL = 9
+    SLOW = 10
+
+
+def candidate(number: int, fate: Fate = Fate.GOOD, island: str = "island") -> Candidate:
+    return Candidate(island, number, (int(fate), number), f"{number:016x}")
+
+
+@dataclass(frozen=True)
+class Span:
+    """When something ran, read from the log of a `ScriptedEvaluator`."""
+
+    kind: str
+    number: int
+    pid: int
+    begin_s: float
+    end_s: float
+
+    def overlaps(self, other: Span) -> bool:
+        return self.begin_s < other.end_s and other.begin_s < self.end_s
+
+
+def spans(folder: Path) -> list[Span]:
+    """What has run to its end, in the order of the ends."""
+    lines = (folder / "log").read_text().splitlines()
+    split = (line.split() for line in lines)
+    return [Span(kind, int(number), int(pid), float(begin), float(end)) for kind, number, pid, begin, end in split]
+
+
+@dataclass(frozen=True)
+class ScriptedFactory:
+    """Builds evaluators that log into `folder`; or none, when `broken`."""
+
+    folder: Path
+    duration_s: float = 0.01
+    broken: bool = False
+
+    def __call__(self, weights: Mapping[str, np.ndarray]) -> CandidateEvaluator:
+        if self.broken:
+            raise FileNotFoundError("data/street: no such folder")
+        return ScriptedEvaluator(self, weights)
+
+
+class Unpicklable(Exception):
+    def __init__(self) -> None:
+        super().__init__("cannot travel")
+        self.reader = open(os.devnull)  # noqa: SIM115  a file is what does not pickle
+
+
+class ScriptedEvaluator:
+    def __init__(self, settings: ScriptedFactory, weights: Mapping[str, np.ndarray]) -> None:
+        self._settings = settings
+        self._weights = weights
+
+    def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
+        results = [self._score(candidate) for candidate in candidates]
+        return results * 2 if candidates[0].genotype[0] == Fate.TOO_MANY_RESULTS else results
+
+    def latency(self, candidate: Candidate) -> Result:
+        begin_s = time.time()
+        match candidate.genotype[0]:
+            case Fate.LATENCY_RAISES:
+                raise RuntimeError("no clock")
+            case Fate.LATENCY_FAILS:
+                return Failure(FailureKind.NON_FINITE, "latency_ms is nan")
+            case Fate.LATENCY_KILLS:
+                os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self._settings.duration_s)
+        self._log("latency", candidate, begin_s)
+        return Measurement({"latency_ms": 1.0 + candidate.number}, {"latency": self._settings.duration_s})
+
+    def _score(self, candidate: Candidate) -> Result:
+        begin_s = time.time()
+        match candidate.genotype[0]:
+            case Fate.RAISES:
+                raise ZeroDivisionError("this network divides by zero")
+            case Fate.RAISES_WHAT_CANNOT_TRAVEL:
+                raise Unpicklable
+            case Fate.KILLS_ITS_WORKER:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case Fate.EXITS:
+                sys.exit(3)
+            case Fate.KILLS_THE_FIRST_WORKER:
+                marker = self._settings.folder / f"killed-{candidate.number}"
+                if not marker.exists():
+                    marker.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case Fate.SLOW:
+                (self._settings.folder / f"began-{candidate.number}").write_text(str(os.getpid()))
+                time.sleep(100 * self._settings.duration_s)
+        time.sleep(self._settings.duration_s)
+        self._log("score", candidate, begin_s)
+        figures = {f"weights/{name}": _describe(array) for name, array in self._weights.items()}
+        threads = float(os.environ.get("OMP_NUM_THREADS", "0"))
+        return Measurement({"miou": 1 / (1 + candidate.number), "threads": threads, **figures}, {"score": 0.01}, "cpu")
+
+    def _log(self, kind: str, candidate: Candidate, begin_s: float) -> None:
+        with open(self._settings.folder / "log", "a") as file:
+            file.write(f"{kind} {candidate.number} {os.getpid()} {begin_s!r} {time.time()!r}\n")
+
+
+def _describe(array: np.ndarray) -> float:
+    """1 if the array is read-only and lies in the object store's shared memory, else 0."""
+    place = array.ctypes.data
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+        if begin <= place < end:
+            return float("plasma" in line and not array.flags.writeable)
+    return 0.0

@@ -1,0 +1,281 @@
+"""The pool on a real local Ray: what comes back, what dies, and what never runs at the same time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from infra import ray_cluster
+from infra.ray_pool import RayPool
+from orchestrator.config import LatencySettings, WorkerSettings
+from orchestrator.protocols import PoolExhausted
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result
+from tests.infra.evaluators import Fate, ScriptedFactory, candidate, spans
+
+WEIGHTS = {"stem": np.ones((256, 256), np.float32), "head": np.ones((128, 256), np.float32)}
+MakePool = Callable[..., RayPool]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray(environment: None) -> Iterator[None]:
+    assert ray_cluster.connect(None, 3, 2**20)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def make_pool(tmp_path: Path) -> Iterator[MakePool]:
+    """Makes a pool over a `ScriptedFactory` in `tmp_path`; `block=0` means that nothing is timed."""
+    pools = []
+
+    def make(count: int = 2, block: int = 0, threads: int = 1, **script: float | bool) -> RayPool:
+        workers = WorkerSettings(count=count, threads=threads)
+        latency = LatencySettings(measure=block > 0, block=max(1, block))
+        pools.append(RayPool(ScriptedFactory(tmp_path, **script), WEIGHTS, workers, latency))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+        pool.close()
+
+
+def run(pool: RayPool, candidates: list[Candidate], limit_s: float = 60) -> list[Outcome]:
+    """What comes back for the candidates, which are submitted as slots are free."""
+    waiting, outcomes, begin = list(candidates), [], time.monotonic()
+    while len(outcomes) < len(candidates):
+        assert time.monotonic() - begin < limit_s, f"only {len(outcomes)} of {len(candidates)} came back"
+        slots = pool.free_slots()
+        pool.submit(waiting[:slots])
+        del waiting[:slots]
+        outcomes += pool.collect(1.0)
+    return outcomes
+
+
+def results(outcomes: list[Outcome]) -> dict[int, Result]:
+    numbers = [outcome.candidate.number for outcome in outcomes]
+    assert len(numbers) == len(set(numbers)), "a candidate came back twice"
+    return {outcome.candidate.number: outcome.result for outcome in outcomes}
+
+
+def metrics(result: Result) -> dict[str, float]:
+    assert isinstance(result, Measurement), result
+    return dict(result.metrics)
+
+
+def failure(result: Result) -> Failure:
+    assert isinstance(result, Failure), result
+    return result
+
+
+def test_every_candidate_comes_back_once(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(count=2)
+    assert pool.free_slots() == 4
+    found = results(run(pool, [candidate(number) for number in range(40)]))
+    assert {number: metrics(result)["miou"] for number, result in found.items()} == {n: 1 / (1 + n) for n in range(40)}
+    assert len({span.pid for span in spans(tmp_path)}) == 2, "both workers worked"
+    assert pool.free_slots() == 4
+    begin = time.monotonic()
+    assert list(pool.collect(5.0)) == []
+    assert time.monotonic() - begin < 1, "nothing is under way, so there is nothing to wait for"
+
+
+def test_weights_are_views_of_the_object_store_and_threads_are_set(make_pool: MakePool) -> None:
+    result = results(run(make_pool(count=1, threads=3), [candidate(0)]))[0]
+    assert metrics(result) == {"miou": 1.0, "threads": 3.0, "weights/stem": 1.0, "weights/head": 1.0}
+    assert isinstance(result, Measurement)
+    assert result.worker.startswith("cpu worker-0@")
+
+
+@pytest.mark.parametrize(
+    ("fate", "message"),
+    [
+        (Fate.RAISES, "ZeroDivisionError: this network divides by zero"),
+        (Fate.RAISES_WHAT_CANNOT_TRAVEL, "Unpicklable: cannot travel"),
+        (Fate.TOO_MANY_RESULTS, "ValueError: the evaluator gave 2 results for 1 candidates"),
+    ],
+)
+def test_an_exception_is_the_candidates_failure(make_pool: MakePool, fate: Fate, message: str, tmp_path: Path) -> None:
+    found = results(run(make_pool(count=1), [candidate(0), candidate(1, fate), candidate(2)]))
+    failed = failure(found[1])
+    assert (failed.kind, failed.message) == (FailureKind.EVALUATION, message)
+    assert "Traceback" in failed.traceback
+    assert metrics(found[0])["miou"] == 1.0
+    assert metrics(found[2])["miou"] == 1 / 3
+    assert len({span.pid for span in spans(tmp_path)}) == 1, "the worker lived on"
+
+
+def test_a_killed_worker_is_replaced_and_gives_its_candidate_back(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(count=1)
+    slow = candidate(0, Fate.SLOW)
+    pool.submit([slow, candidate(1)])
+    began = tmp_path / "began-0"
+    while not (began.exists() and began.read_text()):
+        assert list(pool.collect(0.05)) == []
+    os.kill(int(began.read_text()), signal.SIGKILL)
+    first = list(pool.collect(10))
+    assert [outcome.candidate for outcome in first] == [slow]
+    died = failure(first[0].result)
+    assert died.kind == FailureKind.INFRASTRUCTURE
+    assert died.message.startswith("worker-0 died under it: ")
+    pool.submit([slow])
+    again = results([*pool.collect(20), *pool.collect(20)])
+    assert metrics(again[0])["miou"] == 1.0
+    assert metrics(again[1])["miou"] == 0.5, "it stood behind the one that was running, and lost nothing"
+
+
+def test_a_worker_that_exits_is_a_death(make_pool: MakePool) -> None:
+    found = results(run(make_pool(count=1), [candidate(0, Fate.EXITS), candidate(1)]))
+    assert failure(found[0]).kind == FailureKind.INFRASTRUCTURE
+    assert metrics(found[1])["miou"] == 0.5
+
+
+def test_four_deaths_in_a_row_end_a_worker_and_the_last_worker_ends_the_pool(make_pool: MakePool) -> None:
+    pool = make_pool(count=1)
+    fates = [Fate.KILLS_ITS_WORKER] * 3 + [Fate.GOOD] + [Fate.KILLS_ITS_WORKER] * 4
+    found = results(run(pool, [candidate(number, fate) for number, fate in enumerate(fates)]))
+    assert [number for number, result in found.items() if isinstance(result, Measurement)] == [3]
+    assert pool.free_slots() == 0
+    pool.submit([candidate(8)])
+    with pytest.raises(PoolExhausted, match=r"every worker died 4 times in a row, worker-0 of: "):
+        pool.collect(10)
+
+
+def test_a_constructor_that_always_raises_is_named_within_seconds(make_pool: MakePool) -> None:
+    pool = make_pool(count=1, broken=True)
+    pool.submit([candidate(0)])
+    begin = time.monotonic()
+    with pytest.raises(PoolExhausted, match=r"4 times in a row, .* of: FileNotFoundError: data/street: no such folder"):
+        pool.collect(60)
+    assert time.monotonic() - begin < 30
+
+
+def test_latency_never_runs_beside_accuracy_work(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(count=2, block=4, duration_s=0.03)
+    found = results(run(pool, [candidate(number) for number in range(22)]))
+    for number, result in found.items():
+        assert metrics(result)["latency_ms"] == 1.0 + number
+        assert metrics(result)["miou"] == 1 / (1 + number)
+        assert isinstance(result, Measurement)
+        assert result.timings_s.keys() == {"score", "latency"}
+    ran = spans(tmp_path)
+    timed = [span for span in ran if span.kind == "latency"]
+    assert len(ran) == 44
+    assert len({span.pid for span in timed}) == 1
+    for timing in timed:
+        beside = [span for span in ran if span is not timing and span.overlaps(timing)]
+        assert beside == [], f"while {timing.number} was timed, these ran: {beside}"
+    kinds = "".join(span.kind[0] for span in sorted(ran, key=lambda span: span.begin_s))
+    blocks = [len(block) for block in kinds.replace("s", " ").split()]
+    assert len(blocks) <= 5, f"timed in blocks of about 4 and more, not {blocks}"
+
+
+def test_what_waits_to_be_timed_does_not_keep_new_work_out(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(count=1, block=100)
+    for number in range(10):
+        while not pool.free_slots():
+            assert list(pool.collect(1)) == []
+        pool.submit([candidate(number)])
+    outcomes: list[Outcome] = []
+    while len(outcomes) < 10:
+        outcomes += pool.collect(5)
+    assert len(results(outcomes)) == 10
+    kinds = "".join(span.kind[0] for span in spans(tmp_path))
+    assert kinds == "s" * 10 + "l" * 10, "timed when the caller had nothing more to give"
+
+
+@pytest.mark.parametrize(
+    ("fate", "kind", "message"),
+    [
+        (Fate.LATENCY_RAISES, FailureKind.EVALUATION, "RuntimeError: no clock"),
+        (Fate.LATENCY_FAILS, FailureKind.NON_FINITE, "latency_ms is nan"),
+        (Fate.LATENCY_KILLS, FailureKind.INFRASTRUCTURE, "timer died under it"),
+        (Fate.RAISES, FailureKind.EVALUATION, "ZeroDivisionError: this network divides by zero"),
+    ],
+)
+def test_a_failed_latency_fails_its_candidate_alone(
+    make_pool: MakePool, fate: Fate, kind: FailureKind, message: str
+) -> None:
+    found = results(run(make_pool(count=1, block=2), [candidate(0), candidate(1, fate), candidate(2)]))
+    failed = failure(found[1])
+    assert failed.kind == kind
+    assert failed.message.startswith(message)
+    assert metrics(found[0])["latency_ms"] == 1.0
+    assert metrics(found[2])["latency_ms"] == 3.0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_dead_address_is_said(address: str, outside: dict[str, str]) -> None:
+    program = f"from infra.ray_cluster import connect; connect('{address}', 1, 0)"
+    ended = subprocess.run([sys.executable, "-c", program], env=outside, capture_output=True, text=True, timeout=60)
+    assert ended.stderr.splitlines()[-1].startswith(f"ConnectionError: no Ray answers at {address}: ")
+    assert ended.stderr.splitlines()[-1].endswith("leave out --address to run on this machine")
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from infra.ray_pool import RayPool
+from orchestrator.config import LatencySettings, WorkerSettings
+from tests.infra.evaluators import Fate, ScriptedFactory, candidate
+
+folder = Path(sys.argv[1])
+pool = RayPool(ScriptedFactory(folder), {"w": np.ones(9)}, WorkerSettings(count=2), LatencySettings(measure=False))
+pool.submit([candidate(0), candidate(1)])
+outcomes = []
+while len(outcomes) < 2:
+    outcomes += pool.collect(5)
+print("evaluated", flush=True)
+if sys.argv[2] == "close":
+    pool.close()
+else:
+    time.sleep(100)
+"""
+
+
+def processes_under(folder: str) -> dict[int, str]:
+    """Ids and names of the processes whose environment says that their Ray lives in `folder`."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"RAY_TMPDIR={folder}\0" in (path / "environ").read_text(errors="replace"):
+                found[int(path.name)] = (path / "cmdline").read_text(errors="replace").rstrip("\0")
+        except OSError:  # it ends while it is looked at
+            continue
+    return found
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_a_ray_of_its_own_ends_with_its_driver(tmp_path: Path, outside: dict[str, str], end: str) -> None:
+    folder = f"{outside['RAY_TMPDIR']}/{end}"
+    os.mkdir(folder)
+    arguments = [sys.executable, "-W", "error", "-c", DRIVER, str(tmp_path), end]
+    variables = {**outside, "RAY_TMPDIR": folder, "RAY_ADDRESS": "127.0.0.1:1"}
+    driver = subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    assert driver.stderr is not None
+    line = driver.stdout.readline()
+    assert line == "evaluated\n", line + driver.stderr.read()
+    if end == "kill":
+        driver.kill()
+    said = driver.communicate(timeout=60)
+    assert said == ("", ""), "a pool says nothing on its own"
+    agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}  # they see it a minute after a kill, and end
+    deadline = time.monotonic() + 30
+    while set((left := processes_under(folder)).values()) - agents:
+        assert time.monotonic() < deadline, f"these stayed behind: {left}"
+        time.sleep(0.2)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from search_spaces.data.files import Labels, Storage, decode, hold_out, pairs_in
+from search_spaces.data.decode import Storage, decode
+from search_spaces.data.files import Labels, hold_out, pairs_in
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import Ade20kSettings, DataError, expand_root
 

@@ -10,7 +10,8 @@ import json
 from functools import partial
 from pathlib import Path
 
-from search_spaces.data.files import Labels, Pair, Storage, decode, pairs_in
+from search_spaces.data.decode import Storage, decode
+from search_spaces.data.files import Labels, Pair, pairs_in
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import CamvidSettings, DataError, expand_root
 

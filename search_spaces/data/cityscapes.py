@@ -13,7 +13,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from search_spaces.data.files import Labels, Pair, Storage, decode, hold_out, pairs_in
+from search_spaces.data.decode import Storage, decode
+from search_spaces.data.files import Labels, Pair, hold_out, pairs_in
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import CityscapesSettings, expand_root
 

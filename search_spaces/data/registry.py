@@ -8,7 +8,7 @@ from typing import Any
 from search_spaces.data.ade20k import load_ade20k
 from search_spaces.data.camvid import load_camvid
 from search_spaces.data.cityscapes import load_cityscapes
-from search_spaces.data.files import Storage
+from search_spaces.data.decode import Storage
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.data.settings import DataSettings
 from search_spaces.data.synthetic import load_synthetic

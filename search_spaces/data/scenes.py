@@ -1,38 +1,28 @@
-"""Street scenes drawn by code: a camera above a straight road, facades on both sides, things of all distances.
+"""Street scenes drawn by code: a camera above a straight road, facades on both sides, things at all distances.
 
 What makes them worth searching on: poles, signs and far people are one to three pixels wide, so resolution matters;
 road and pavement have one texture, and so have trees and grass, so only the surroundings tell them apart; houses,
 cars and people come in all colours, under changing light, haze and noise.
 
-Lengths are in camera heights. `depth` is how large a camera height appears, as a fraction of its size at the image's
-lower edge: 1 there, 0 at the horizon. Nothing but sums, products, quotients and comparisons of floats and the bits of
-a PCG64 generator go into a scene, so a seed gives the same pixels on any machine.
-
-Shapes: h x w is the canvas, twice the size of the scene; y (h, 1) and x (1, w) are the centres of its pixels.
+Nothing but sums, products, quotients and comparisons of floats and the bits of a PCG64 generator go into a scene, so
+a seed gives the same pixels on any machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.data.canvas import Canvas, Floats, both_ends, ellipse, fraction, rgb, tapered, two_legs, whole_box
 from search_spaces.data.segmentation import IGNORE
 
 CLASSES = ("sky", "building", "road", "pavement", "grass", "tree", "fence", "car", "person", "pole", "sign")
 SKY, BUILDING, ROAD, PAVEMENT, GRASS, TREE, FENCE, CAR, PERSON, POLE, SIGN = range(len(CLASSES))
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Shape = Callable[[Floats, Floats], Mask]
-
 
 def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """An image (3, height, width) and its labels (height, width), a class of `CLASSES` or `IGNORE`."""
-    scene = _Scene(rng, 2 * height, 2 * width)
+    scene = _Street(rng, 2 * height, 2 * width)
     scene.draw_ground()
     for side in (-1, 1):
         scene.draw_facade(side)
@@ -41,76 +31,18 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[NDArr
     return scene.photograph()
 
 
-@dataclass
-class _Scene:
-    rng: np.random.Generator
-    height: int
-    width: int
-    pixels: Floats = field(init=False)
-    labels: NDArray[np.uint8] = field(init=False)
+class _Street(Canvas):
+    """A canvas of a street: its cross-section, its vegetation's colour, and one texture that surfaces share."""
 
-    def __post_init__(self) -> None:
-        self.y: Floats = np.arange(self.height, dtype=np.float32)[:, None] + 0.5
-        self.x: Floats = np.arange(self.width, dtype=np.float32)[None, :] + 0.5
-        self.horizon = self.height * self.between(0.35, 0.5)
-        self.vanishing = self.width * self.between(0.3, 0.7)
-        self.unit = self.height - self.horizon  # pixels of a camera height at depth 1
-        self.road = self.between(1.3, 2.2)  # from the middle to the kerb
-        self.pavement = self.road + self.between(0.6, 1.3)  # from the middle to its outer edge
-        self.camera = self.between(-1, 1) * self.pavement * 0.8  # from the middle, to the right
-        self.sky = _rgb(150, 175, 205) + self.between(-25, 35)
-        self.green = _rgb(self.between(45, 90), self.between(85, 125), self.between(35, 60))
-        self.haze = self.between(0, 0.6)
-        self.pixels = np.empty((3, self.height, self.width), np.float32)
-        self.labels = np.full((self.height, self.width), SKY, np.uint8)
+    def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
+        super().__init__(rng, height, width)
+        self.road = self.between(1.3, 2.2)
+        """From the middle to the kerb."""
+        self.pavement = self.road + self.between(0.6, 1.3)
+        """From the middle to its outer edge."""
+        self.camera = self.between(-1, 1) * self.pavement * 0.8
+        self.green = rgb(self.between(45, 90), self.between(85, 125), self.between(35, 60))
         self.rough = self.noise(36)
-
-    def between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(self.rng.random())
-
-    def noise(self, strength: int) -> Floats:
-        """(h, w): whole numbers, uniform from -strength to strength."""
-        return self.rng.integers(-strength, strength + 1, (self.height, self.width), np.int16).astype(np.float32)
-
-    def colour(self) -> Floats:
-        return _rgb(*(self.between(15, 110) for _ in range(3))) + self.between(15, 110)
-
-    def column(self, across: float, depth: float) -> float:
-        """Where something `across` camera heights to the right of the road's middle appears."""
-        return self.vanishing + (across - self.camera) * self.unit * depth
-
-    def hazy(self, colour: Floats, depth: float | Floats) -> Floats:
-        """A colour (3, ...) as seen from a distance."""
-        far = np.maximum(0, 0.6 - np.asarray(depth, np.float32)) * self.haze
-        seen: Floats = colour + (self.sky - colour) * far
-        return seen
-
-    def paint(self, mask: Mask, label: int, colours: Floats) -> None:
-        """Sets what `mask` (h, w) covers; colours: (3, 1, 1) or (3, h, w)."""
-        np.copyto(self.pixels, colours, where=mask)
-        self.labels[mask] = label
-
-    def place(
-        self, across: float, depth: float, wide: float, low: float, high: float, label: int, colour: Floats,
-        shape: Shape | None = None,
-    ) -> None:  # fmt: skip
-        """Paints a thing that stands upright, from `low` to `high` above the ground, at least a pixel in size.
-
-        colour: (3, 1, 1), or (3, h, w) for a texture. shape: what the thing covers of its box, given y and x from -1
-        to 1 over the box; none: all.
-        """
-        scale, middle = self.unit * depth, self.column(across, depth)
-        half = max(wide * scale / 2, 1.0)
-        left, right, bottom = middle - half, middle + half, self.horizon + scale * (1 - low)
-        top = min(self.horizon + scale * (1 - high), bottom - 2)
-        rows = slice(max(0, round(top)), max(0, round(bottom)))
-        columns = slice(max(0, round(left)), max(0, round(right)))
-        y = (2 * self.y[rows] - top - bottom) / (bottom - top)
-        x = (2 * self.x[:, columns] - left - right) / (right - left)
-        mask = shape(y, x) if shape else np.ones((len(y), x.shape[1]), bool)
-        seen = self.hazy(colour[:, rows, columns] if colour.shape[1] > 1 else colour, depth)
-        np.copyto(self.pixels[:, rows, columns], seen, where=mask)
-        self.labels[rows, columns][mask] = label
 
     def draw_ground(self) -> None:
         depth = (self.y - self.horizon) / self.unit
@@ -119,15 +51,15 @@ class _Scene:
         depth = np.maximum(depth, 1e-6)
         across = (self.x - self.vanishing) / (self.unit * depth) + self.camera
         below = self.y > self.horizon
-        self.paint(below | (self.x < 0), GRASS, self.hazy(self.green + self.rough, depth))
-        asphalt = self.hazy(_rgb(self.between(70, 130)) + self.rough * 0.4, depth)
+        self.paint(below, GRASS, self.hazy(self.green + self.rough, depth))
+        asphalt = self.hazy(rgb(self.between(70, 130)) + self.rough * 0.4, depth)
         distance = np.abs(across)
         self.paint(below & (distance < self.pavement), PAVEMENT, asphalt)
         self.paint(below & (distance < self.road), ROAD, asphalt)
         kerb = below & (distance >= self.road) & (distance < self.road + 0.06)
-        self.paint(kerb, PAVEMENT, self.hazy(_rgb(185), 1.0))
-        dashes = below & (distance < 0.06) & (_fraction(1.5 / depth) < 0.5)
-        self.paint(dashes, ROAD, _rgb(205))
+        self.paint(kerb, PAVEMENT, self.hazy(rgb(185), 1.0))
+        dashes = below & (distance < 0.06) & (fraction(1.5 / depth) < 0.5)
+        self.paint(dashes, ROAD, rgb(205))
 
     def draw_facade(self, side: int) -> None:
         """Houses and fences along the pavement of a side, with gaps, each a stretch of distances."""
@@ -147,8 +79,8 @@ class _Scene:
         above_ground = (self.horizon - self.y) / (self.unit * depth) + 1
         wanted = np.where(kind == FENCE, np.float32(0.8), tops[stretch])
         mask = (kind != SKY) & (above_ground > 0) & (above_ground < wanted)
-        windows = (_fraction(above_ground / 1.2) > 0.45) & (above_ground > 0.5) & (_fraction(2 * distance) > 0.4)
-        dark = np.where(kind == FENCE, _fraction(8 * distance) > 0.45, windows)
+        windows = (fraction(above_ground / 1.2) > 0.45) & (above_ground > 0.5) & (fraction(2 * distance) > 0.4)
+        dark = np.where(kind == FENCE, fraction(8 * distance) > 0.45, windows)
         wall = walls[:, 0, stretch] * np.where(dark, np.float32(0.4), np.float32(1)) + self.rough[:, columns] * 0.4
         np.copyto(self.pixels[:, :, columns], self.hazy(wall, depth), where=mask)
         np.copyto(self.labels[:, columns], kind.astype(np.uint8), where=mask)
@@ -164,41 +96,38 @@ class _Scene:
         for depth, maker in sorted(things, key=lambda thing: thing[0]):
             maker(depth)
 
-    def on_side(self, low: float, high: float) -> float:
-        return self.between(low, high) * (1 if self.rng.random() < 0.5 else -1)
-
     def draw_tree(self, depth: float) -> None:
         across = self.on_side(self.road + 0.2, self.pavement + 1.5)
         crown, stem = self.between(1.2, 2.6), self.between(1.1, 1.6)
-        self.place(across, depth, 0.16, 0, stem + 0.3, TREE, _rgb(70, 55, 40))
+        self.place(across, depth, 0.16, 0, stem + 0.3, TREE, rgb(70, 55, 40), whole_box)
         leaves = self.green + self.rough
-        self.place(across, depth, crown, stem, stem + crown * self.between(0.8, 1.4), TREE, leaves, _round)
+        self.place(across, depth, crown, stem, stem + crown * self.between(0.8, 1.4), TREE, leaves, ellipse)
 
     def draw_pole(self, depth: float) -> None:
         across = self.on_side(self.road + 0.1, self.road + 0.35)
         top = self.between(1.8, 3.6)
-        self.place(across, depth, 0.07, 0, top, POLE, _rgb(self.between(40, 150)))
+        self.place(across, depth, 0.07, 0, top, POLE, rgb(self.between(40, 150)), whole_box)
         if self.rng.random() < 0.7:
-            face, rim = self.colour() * 1.4, _rgb(self.between(140, 210), 40, 40)
-            shape = _round if self.rng.random() < 0.5 else None
+            face, rim = self.colour() * 1.4, rgb(self.between(140, 210), 40, 40)
+            shape = ellipse if self.rng.random() < 0.5 else whole_box
             self.place(across, depth, 0.6, top - 0.3, top + 0.3, SIGN, rim, shape)
             self.place(across, depth, 0.36, top - 0.18, top + 0.18, SIGN, face, shape)
 
     def draw_car(self, depth: float) -> None:
         across, paint = self.on_side(0.1, self.road - 0.5), self.colour()
-        self.place(across, depth, 1.1, 0, 0.16, CAR, _rgb(25), _wheels)
-        self.place(across, depth, 0.9, 0.4, 0.95, CAR, paint * 0.9, _tapered)
-        self.place(across, depth, 0.75, 0.5, 0.88, CAR, _rgb(self.between(25, 90)), _tapered)
-        self.place(across, depth, 1.15, 0.1, 0.52, CAR, paint)
-        lamps = _rgb(200, 40, 40) if across < 0 else _rgb(235, 235, 200)
-        self.place(across, depth, 1.1, 0.3, 0.42, CAR, lamps, _outer)
+        self.place(across, depth, 1.1, 0, 0.16, CAR, rgb(25), both_ends)
+        self.place(across, depth, 0.9, 0.4, 0.95, CAR, paint * 0.9, tapered)
+        self.place(across, depth, 0.75, 0.5, 0.88, CAR, rgb(self.between(25, 90)), tapered)
+        self.place(across, depth, 1.15, 0.1, 0.52, CAR, paint, whole_box)
+        lamps = rgb(200, 40, 40) if across < 0 else rgb(235, 235, 200)
+        self.place(across, depth, 1.1, 0.3, 0.42, CAR, lamps, both_ends)
 
     def draw_person(self, depth: float) -> None:
         crossing = self.rng.random() < 0.2
         across = self.on_side(0, self.road) if crossing else self.on_side(self.road + 0.1, self.pavement)
-        self.place(across, depth, 0.26, 0, 0.55, PERSON, self.colour() * 0.6, _legs)
-        self.place(across, depth, 0.34, 0.45, 0.98, PERSON, self.colour(), _round)
-        self.place(across, depth, 0.17, 0.93, 1.15, PERSON, _rgb(175, 130, 105), _round)
+        self.place(across, depth, 0.26, 0, 0.55, PERSON, self.colour() * 0.6, two_legs)
+        self.place(across, depth, 0.34, 0.45, 0.98, PERSON, self.colour(), ellipse)
+        self.place(across, depth, 0.17, 0.93, 1.15, PERSON, rgb(175, 130, 105), ellipse)
 
     def draw_bonnet(self) -> None:
         """The camera's own car at the lower edge, in half of the scenes: not labelled."""
@@ -209,7 +138,7 @@ class _Scene:
 
     def photograph(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The scene at half the canvas' size under uneven, coloured light, with sensor noise."""
-        light = _rgb(*(self.between(0.88, 1.12) for _ in range(3))) * self.between(0.55, 1.15)
+        light = rgb(*(self.between(0.88, 1.12) for _ in range(3))) * self.between(0.55, 1.15)
         slope = self.between(-0.25, 0.25) * (self.x / self.width - 0.5)
         self.pixels *= light * (1 + slope)
         if self.rng.random() < 0.6:  # a shadow across the street
@@ -222,33 +151,3 @@ class _Scene:
         halved = (noisy[:, ::2, ::2] + noisy[:, 1::2, ::2] + noisy[:, ::2, 1::2] + noisy[:, 1::2, 1::2]) * 0.25
         image = np.clip(halved, 0, 255).astype(np.uint8)
         return image, np.ascontiguousarray(self.labels[1::2, 1::2])
-
-
-def _rgb(*values: float) -> Floats:
-    """(3, 1, 1), from red, green and blue, or from one grey."""
-    return np.array(values if len(values) == 3 else values * 3, np.float32).reshape(3, 1, 1)
-
-
-def _fraction(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    fraction: NDArray[np.floating[Any]] = values - np.floor(values)
-    return fraction
-
-
-def _round(y: Floats, x: Floats) -> Mask:
-    return x * x + y * y <= 1
-
-
-def _tapered(y: Floats, x: Floats) -> Mask:
-    return np.abs(x) <= 0.85 + 0.15 * y
-
-
-def _wheels(y: Floats, x: Floats) -> Mask:
-    return (np.abs(x) > 0.55) & (y == y)
-
-
-def _outer(y: Floats, x: Floats) -> Mask:
-    return (np.abs(x) > 0.7) & (y == y)
-
-
-def _legs(y: Floats, x: Floats) -> Mask:
-    return np.abs(x) > 0.2 * (1 + y)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from search_spaces.data.files import Storage
+from search_spaces.data.decode import Storage
 from search_spaces.data.scenes import CLASSES, draw_scene
 from search_spaces.data.segmentation import SegmentationData, SegmentationSplit, image_digest, split_fingerprint
 from search_spaces.data.settings import SyntheticSettings

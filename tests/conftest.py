@@ -1,0 +1,40 @@
+"""Fixtures that tests of all packages share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home folder of the tests' own: no test reads or writes the user's settings, caches or clusters."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ARCHIPELAGO_CACHE"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets: `ARCHIPELAGO_DATA`, else ../shared/data next to the repository."""
+    folder = Path(os.environ.get("ARCHIPELAGO_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set ARCHIPELAGO_DATA to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def camvid_root(shared_data: Path) -> Path:
+    """CamVid at 240 x 180."""
+    root = shared_data / "camvid" / "small"
+    if not root.is_dir():
+        pytest.skip(f"no CamVid at {root}")
+    return root

@@ -1,7 +1,7 @@
 """Multiply-adds, parameters and activation sizes, from one pass over shapes: no numbers are computed.
 
-The modules themselves are run on the meta device and counted layer by layer, so that a formula cannot drift from what
-a module does. Counted are convolutions and the matrix products of attention (the convention of the papers' tables: their
+The modules themselves are run on a batch of no images and counted layer by layer, so that a formula cannot drift from
+what a module does (the meta device would do as well, but its kernels are Python: ten times slower). Counted are convolutions and the matrix products of attention (the convention of the papers' tables: their
 "FLOPs" are multiply-adds); normalisation, activations, resampling and softmax count nothing.
 """
 
@@ -24,8 +24,8 @@ Shape = tuple[int, ...]
 class MultipliesMatrices(Protocol):
     """A module that multiplies matrices itself, besides what its submodules do."""
 
-    def product_macs(self, output: Tensor) -> int:
-        """Multiply-adds of its own products, given its result."""
+    def product_macs(self, pixels: int) -> int:
+        """Multiply-adds of its own products over one image of so many pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,27 @@ class StepCost:
 
 
 def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *inputs: Shape) -> StepCost:
-    """The cost of one step over inputs of these shapes."""
-    with torch.device("meta"):
-        module = build(operation).eval()
-        arguments = [torch.empty(shape) for shape in inputs]
+    """The cost of one step over inputs of these shapes, (batch, channels, height, width)."""
+    batch = inputs[0][0]
+    module = build(operation).eval()
+    arguments = [torch.empty(0, *shape[1:]) for shape in inputs]
     elements = macs = 0
 
     def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
         nonlocal elements, macs
         if isinstance(layer, nn.Conv2d):
-            macs += layer.weight[0].numel() * output.numel()
+            macs += batch * layer.weight.numel() * output.shape[2:].numel()
         if isinstance(layer, MultipliesMatrices):
-            macs += layer.product_macs(output)
+            macs += batch * layer.product_macs(output.shape[2:].numel())
         if not any(True for _ in layer.children()):
-            elements += output.numel()
+            elements += batch * output.shape[1:].numel()
 
     for layer in module.modules():
         layer.register_forward_hook(count)
-    with torch.no_grad():
+    with torch.inference_mode():
         result = module(*arguments)
     params = sum(parameter.numel() for parameter in module.parameters())
-    return StepCost(tuple(result.shape), macs, params, elements)
+    return StepCost((batch, *result.shape[1:]), macs, params, elements)
 
 
 @dataclass(frozen=True)

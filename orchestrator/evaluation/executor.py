@@ -37,9 +37,7 @@ class Executor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.schedule: Schedule = merge(programs)
-        self.modules = {
-            step.id: cut(space, step.operation, weights).to(device, dtype) for step in self.schedule.steps
-        }
+        self.modules = {step.id: cut(space, step.operation, weights).to(device, dtype) for step in self.schedule.steps}
 
     def recalibrate(self, batches: Iterable[Tensor]) -> None:
         """Replaces all BatchNorm statistics by the mean over `batches` of each batch's own.

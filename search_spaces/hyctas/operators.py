@@ -118,9 +118,9 @@ class PixelAttention(nn.Module):
         weights = torch.softmax(query.transpose(1, 2) @ key, dim=-1)
         return x + self.gamma * (value @ weights.transpose(1, 2)).view_as(x)
 
-    def product_macs(self, output: Tensor) -> int:
-        """q k' and the weighted sum of v: P^2 (O // 8 + O) for P pixels."""
-        return output.shape[0] * output[0, 0].numel() ** 2 * (self.query.out_channels + self.value.out_channels)
+    def product_macs(self, pixels: int) -> int:
+        """q k' and the weighted sum of v: P^2 (O // 8 + O)."""
+        return pixels**2 * (self.query.out_channels + self.value.out_channels)
 
 
 class PublishedAttention(nn.Module):
@@ -156,14 +156,14 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         # (B, 3, heads, d / heads, HW) -> three of (B, heads, HW, d / heads)
-        split = self.qkv(x).view(batch, 3, self.heads, channels // self.heads, height * width)
+        split = self.qkv(x).reshape(batch, 3, self.heads, channels // self.heads, height * width)
         q, k, v = (part.contiguous() for part in split.transpose(3, 4).unbind(1))
         mixed = F.scaled_dot_product_attention(q, k, v)
         return x + mixed.transpose(2, 3).reshape(batch, channels, height, width)
 
-    def product_macs(self, output: Tensor) -> int:
-        """q k' and the weighted sum of v: 2 P^2 d for P pixels."""
-        return 2 * output.numel() * output[0, 0].numel()
+    def product_macs(self, pixels: int) -> int:
+        """q k' and the weighted sum of v: 2 P^2 d."""
+        return 2 * pixels**2 * self.qkv.in_channels
 
 
 class BottleneckAttention(nn.Module):

@@ -1,0 +1,140 @@
+"""Scores candidates on a segmentation data set with a supernet's weights: what an evaluation worker runs.
+
+A score is a pure function of weights, architecture and evaluation protocol: calibration and validation images are
+fixed subsets in a fixed order and batch size, and every step's module and statistics are its own.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orchestrator.config import EvaluationSettings, LatencySettings
+from orchestrator.evaluation.executor import Executor
+from orchestrator.evaluation.latency import LatencyMeter
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from search_spaces.base import NetworkSpace
+from search_spaces.complexity import ComplexityCounter
+from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
+from search_spaces.subnet import materialise
+from search_spaces.supernet import Weights
+from search_spaces.tasks.segmentation import confusion, iou_per_class, mean_iou, predict
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class SegmentationEvaluator:
+    """Implements `CandidateEvaluator` for networks that segment images.
+
+    Args:
+        space: lowers architectures and builds their modules.
+        weights: shared tensors by name; read, never written.
+        data: calibration images come from its training split, scores from its validation split.
+        protocol: everything else that a score depends on.
+        latency: how latency is measured.
+        device: where networks and images lie.
+    """
+
+    def __init__(
+        self,
+        space: NetworkSpace[Any],
+        weights: Weights,
+        data: SegmentationData,
+        protocol: EvaluationSettings,
+        latency: LatencySettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.space, self.weights, self.data, self.protocol = space, weights, data, protocol
+        self.device, self.dtype = torch.device(device), DTYPES[protocol.precision]
+        self.counter = ComplexityCounter(space.build)
+        self.calibration = data.train.images[calibration_subset(data.train, protocol)].to(self.device)
+        chosen = validation_subset(data.validation, protocol)
+        self.images = data.validation.images[chosen].to(self.device)
+        self.labels = data.validation.labels[chosen].to(self.device)
+        self.meter = LatencyMeter(latency, (1, *self.images.shape[1:]), self.device, self.dtype)
+
+    def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
+        """mIoU, IoU per class, multiply-adds and params of each candidate, evaluated together.
+
+        When the batch raises, each candidate is tried alone, so that a failure is its own.
+        """
+        try:
+            return self._score(candidates)
+        except Exception as error:  # whatever a candidate's own code raises is data, see records.Failure
+            if len(candidates) == 1:
+                return [_failure(error)]
+            return [result for candidate in candidates for result in self.score([candidate])]
+
+    def _score(self, candidates: Sequence[Candidate]) -> list[Result]:
+        began = time.perf_counter()
+        architectures = [self.space.decode(candidate.island, candidate.genotype) for candidate in candidates]
+        programs = [self.space.lower(architecture) for architecture in architectures]
+        executor = Executor(self.space, self.weights, programs, self.device, self.dtype)
+        executor.recalibrate(self._batches(self.calibration))
+        executor.fold()
+        recalibrated = time.perf_counter()
+        classes = self.data.n_classes
+        matrices = torch.zeros(len(candidates), classes, classes, dtype=torch.int64, device=self.device)
+        labels = self.labels.split(self.protocol.batch_size)
+        for images, truth in zip(self._batches(self.images), labels, strict=True):
+            size = (truth.shape[1], truth.shape[2])
+
+            def take(index: int, logits: Tensor, truth: Tensor = truth, size: tuple[int, int] = size) -> None:
+                matrices[index] += confusion(predict(logits.float(), size), truth, classes)
+
+            executor.run(images, take)
+        done = time.perf_counter()
+        shape = (1, *self.images.shape[1:])
+        share = len(candidates)
+        timings = {"recalibration": (recalibrated - began) / share, "validation": (done - recalibrated) / share}
+        results: list[Result] = []
+        for program, matrix in zip(programs, matrices.cpu(), strict=True):
+            cost = self.counter.count(program, shape)
+            metrics = {"miou": mean_iou(matrix), "macs": float(cost.macs), "params": float(cost.params)}
+            per_class = zip(self.data.class_names, iou_per_class(matrix).tolist(), strict=True)
+            metrics |= {f"iou/{name}": value for name, value in per_class if np.isfinite(value)}
+            results.append(Measurement(metrics, timings))
+        return results
+
+    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+        for batch in images.split(self.protocol.batch_size):
+            yield self.data.normalise(batch).to(self.dtype)
+
+    def latency(self, candidate: Candidate) -> Result:
+        """Latency of the materialised subnet, measured here and now."""
+        try:
+            architecture = self.space.decode(candidate.island, candidate.genotype)
+            began = time.perf_counter()
+            metrics = self.meter.measure(materialise(self.space, architecture, self.weights))
+            return Measurement(metrics, {"latency": time.perf_counter() - began})
+        except Exception as error:  # as in `score`
+            return _failure(error)
+
+
+def calibration_subset(train: SegmentationSplit, protocol: EvaluationSettings) -> Tensor:
+    """Indices of the images over which BatchNorm statistics are taken: seeded, sorted, in whole batches.
+
+    The last batch may be short; a batch of one image would have no statistics at the deepest features and is left
+    out.
+    """
+    count = min(protocol.recalibration_images, len(train))
+    if count % protocol.batch_size == 1 and count > 1:
+        count -= 1
+    rng = np.random.default_rng(np.random.SeedSequence([protocol.seed, 2]))
+    return torch.from_numpy(np.sort(rng.permutation(len(train))[:count]))
+
+
+def validation_subset(validation: SegmentationSplit, protocol: EvaluationSettings) -> Tensor:
+    """Indices of the images that are scored, evenly spread over the split."""
+    count = min(protocol.validation_images or len(validation), len(validation))
+    return torch.from_numpy(np.arange(count) * len(validation) // count)
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(FailureKind.EVALUATION, f"{type(error).__name__}: {error}", traceback.format_exc())

@@ -39,11 +39,11 @@ class SamplerSettings(Settings):
     name: Literal["nsga2", "optuna-nsga2", "optuna-nsga3", "optuna-tpe", "random"] = "nsga2"
     mode: Literal["generational", "steady-state"] = "generational"
     """`generational`: the paper's NSGA-II; `steady-state`: (mu + 1) survival, no barrier. For nsga2 alone."""
-    population_size: int = Field(40, ge=2)
+    population_size: int = Field(default=40, ge=2)
     """Candidates in a generation; the first generation is random."""
-    crossover_probability: float = Field(0.9, ge=0, le=1)
+    crossover_probability: float = Field(default=0.9, ge=0, le=1)
     """Probability that an offspring mixes two parents, gene by gene."""
-    mutation_probability: float = Field(0.02, ge=0, le=1)
+    mutation_probability: float = Field(default=0.02, ge=0, le=1)
     """Probability, per gene, that an offspring's gene is drawn anew. At least one gene changes if nothing else did."""
 
 

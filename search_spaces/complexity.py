@@ -1,8 +1,9 @@
 """Multiply-adds, parameters and activation sizes, from one pass over shapes: no numbers are computed.
 
-The modules themselves are run on a batch of no images and counted layer by layer, so that a formula cannot drift from
-what a module does (the meta device would do as well, but its kernels are Python: ten times slower). Counted are convolutions and the matrix products of attention (the convention of the papers' tables: their
-"FLOPs" are multiply-adds); normalisation, activations, resampling and softmax count nothing.
+The modules themselves are run on a batch of no images and counted layer by layer, so that a formula cannot drift
+from what a module does (the meta device would do as well, but its kernels are Python: ten times slower). Counted are
+convolutions and the matrix products of attention (the convention of the papers' tables: their "FLOPs" are
+multiply-adds); normalisation, activations, resampling and softmax count nothing.
 """
 
 from __future__ import annotations

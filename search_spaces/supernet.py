@@ -80,7 +80,7 @@ class Supernet(nn.Module):
 
     def to_numpy(self) -> dict[str, np.ndarray]:
         """A copy of the shared weights by name."""
-        return {_name(key): weight.detach().cpu().numpy().copy() for key, weight in self.weights.items()}
+        return {shared_name(key): weight.detach().cpu().numpy().copy() for key, weight in self.weights.items()}
 
     def load_numpy(self, weights: Weights) -> None:
         """Takes over weights of the same space.
@@ -88,7 +88,7 @@ class Supernet(nn.Module):
         Raises:
             ValueError: names or sizes are another space's.
         """
-        mine = {_name(key): tuple(weight.shape) for key, weight in self.weights.items()}
+        mine = {shared_name(key): tuple(weight.shape) for key, weight in self.weights.items()}
         theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
         if mine != theirs:
             name = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))[0]
@@ -121,7 +121,8 @@ def _key(name: str) -> str:
     return name.replace(".", ":")
 
 
-def _name(key: str) -> str:
+def shared_name(key: str) -> str:
+    """The shared name of a parameter of `Supernet.weights`."""
     return key.replace(":", ".")
 
 

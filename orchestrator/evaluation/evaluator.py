@@ -81,7 +81,7 @@ class SegmentationEvaluator:
         recalibrated = time.perf_counter()
         classes = self.data.n_classes
         matrices = torch.zeros(len(candidates), classes, classes, dtype=torch.int64, device=self.device)
-        labels = self.labels.split(self.protocol.batch_size)
+        labels = torch.split(self.labels, self.protocol.batch_size)
         for images, truth in zip(self._batches(self.images), labels, strict=True):
             size = (truth.shape[1], truth.shape[2])
 
@@ -103,7 +103,7 @@ class SegmentationEvaluator:
         return results
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
-        for batch in images.split(self.protocol.batch_size):
+        for batch in torch.split(images, self.protocol.batch_size):
             yield self.data.normalise(batch).to(self.dtype)
 
     def latency(self, candidate: Candidate) -> Result:

@@ -7,6 +7,7 @@ nothing else: a candidate's results do not depend on what is evaluated with it, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def fold_norms(module: nn.Module) -> None:
     """Folds every BatchNorm2d that directly follows a Conv2d among its parent's children into that convolution."""
     for parent in module.modules():
         children = list(parent.named_children())
-        for (name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+        for (name, conv), (norm_name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(parent, nn.Sequential):
                 folded = torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
                 setattr(parent, name, folded)

@@ -49,9 +49,9 @@ class SyntheticSettings(Settings):
     """Street scenes drawn by code: no folder, the same pixels on any machine."""
 
     name: Literal["synthetic"] = "synthetic"
-    height_px: int = Field(96, ge=32, le=1024, multiple_of=8)
+    height_px: int = Field(default=96, ge=32, le=1024, multiple_of=8)
     """Height of a scene."""
-    width_px: int = Field(128, ge=32, le=2048, multiple_of=8)
+    width_px: int = Field(default=128, ge=32, le=2048, multiple_of=8)
     """Width of a scene."""
     train_images: PositiveInt = 300
     validation_images: PositiveInt = 60
@@ -110,11 +110,11 @@ class AugmentationSettings(Settings):
 
     crop: Size | None = None
     """(height, width) of a training crop; null: the size of the images."""
-    flip_probability: float = Field(0.5, ge=0, le=1)
+    flip_probability: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.5)
     """Smallest and largest factor of a uniformly random scale."""
-    colour: float = Field(0.0, ge=0, lt=1)
+    colour: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative change of contrast and saturation, and of brightness in standard deviations; 0: none."""
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ class HyctasSettings(Settings):
     """`space:` of a recipe that searches the multi-branch space of HyCTAS."""
 
     name: Literal["hyctas"] = "hyctas"
-    layers: int = Field(10, ge=3, le=64)
+    layers: int = Field(default=10, ge=3, le=64)
     """Cells in a branch."""
     filters: PositiveInt = 8
     """Filter multiplier: a full-width feature has 8 x filters channels at stride 8, doubled at each stride."""

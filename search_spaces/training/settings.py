@@ -15,14 +15,14 @@ class TrainingSettings(Settings):
 
     steps: PositiveInt
     """Optimiser steps."""
-    batch_size: int = Field(16, ge=2)
+    batch_size: int = Field(default=16, ge=2)
     """Images of a step. The paper: 16."""
     augmentation: AugmentationSettings = AugmentationSettings()
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """`sgd`: with momentum, the paper's; `adamw`: for short budgets, where a weight is seldom sampled."""
     learning_rate: PositiveFloat = 0.02
     """Peak learning rate. The paper: 0.02 with SGD."""
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of SGD, and the first of AdamW's two."""
     weight_decay: NonNegativeFloat = 1e-4
     """Of convolution weights; scales and biases do not decay."""
@@ -37,7 +37,7 @@ class TrainingSettings(Settings):
     """Random subnets whose gradients are added up in a step."""
     sandwich: bool = True
     """Whether each step also trains the largest subnet. Source: Yu and Huang, ICCV 2019."""
-    distillation: float = Field(0.5, ge=0, le=1)
+    distillation: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss of random subnets that is the divergence from the largest one's prediction; needs sandwich."""
     warmup_largest_steps: NonNegativeInt = 0
     """First steps, in which the largest subnet is trained alone."""
@@ -46,11 +46,11 @@ class TrainingSettings(Settings):
     loss_stride: Literal[1, 2, 4, 8] = 1
     """Every how many-th pixel, down and across, the loss looks at: logits are upsampled to those only. At stride 8
     outputs and small images the full-resolution loss costs as much as all convolutions."""
-    hardest_fraction: float | None = Field(None, gt=0, le=1)
+    hardest_fraction: float | None = Field(default=None, gt=0, le=1)
     """Share of the pixels, the hardest, whose loss counts; null: all. The authors' retraining: 0.2."""
     gradient_norm: PositiveFloat | None = None
     """Largest norm of a step's gradient; null: not clipped."""
-    average_decay: float | None = Field(None, gt=0, lt=1)
+    average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights, which is what is searched; null: the last weights are."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ are the whole state: training that resumes from a checkpoint ends with the same 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from search_spaces.base import NetworkSpace
 from search_spaces.data.augment import augment
 from search_spaces.data.segmentation import SegmentationData
-from search_spaces.supernet import Supernet
+from search_spaces.supernet import Supernet, shared_name
 from search_spaces.tasks.segmentation import cross_entropy, hardest_cross_entropy, subsample
 from search_spaces.training.settings import TrainingSettings
 
@@ -65,8 +66,8 @@ class SupernetTrainer:
             {"params": vectors, "weight_decay": 0.0},
         ]
         if settings.optimiser == "adamw":
-            return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), foreach=True)
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, foreach=True)
+            return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999))
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -96,7 +97,7 @@ class SupernetTrainer:
         programs = [self.space.lower(architecture, training=True) for architecture in architectures]
         results = self.supernet(programs, images)
         total, task = self._losses(results, labels, has_teacher=settings.sandwich and not alone)
-        total.backward()
+        torch.autograd.backward(total)
         if settings.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.gradient_norm)
         self.optimiser.step()
@@ -127,11 +128,8 @@ class SupernetTrainer:
         return largest + (1 - share) * mean + share * torch.stack(divergences).mean(), mean.item()
 
     def _loss(self, logits: Tensor, labels: Tensor, auxiliary: list[Tensor]) -> Tensor:
-        fraction = self.settings.hardest_fraction
-        if fraction is None:
-            loss = cross_entropy(logits, labels)
-        else:
-            loss = hardest_cross_entropy(logits, labels, fraction)
+        share = self.settings.hardest_fraction
+        loss = cross_entropy(logits, labels) if share is None else hardest_cross_entropy(logits, labels, share)
         for extra in auxiliary if self.settings.auxiliary_weight else []:
             loss = loss + self.settings.auxiliary_weight * cross_entropy(extra, labels)
         return loss
@@ -159,14 +157,41 @@ class SupernetTrainer:
         """The weights to search with, by shared name: their moving average if one is kept."""
         if self.average is None:
             return self.supernet.to_numpy()
-        current = self._weights()
-        with torch.no_grad():
-            for weight, average in zip(self.supernet.parameters(), self.average, strict=True):
-                weight.copy_(average)
-            averaged = self.supernet.to_numpy()
-            for weight, own in zip(self.supernet.parameters(), current, strict=True):
-                weight.copy_(own)
-        return averaged
+        names = (shared_name(key) for key in self.supernet.weights)
+        return {name: average.numpy().copy() for name, average in zip(names, self.average, strict=True)}
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """The whole state: `restore` of it, in a trainer of the same arguments, goes on to the same weights."""
+        state = {f"weights/{name}": weight for name, weight in self.supernet.to_numpy().items()}
+        state["step"] = np.array(self.step)
+        for key, weight in self.supernet.weights.items():
+            for field, value in self.optimiser.state.get(weight, {}).items():
+                if isinstance(value, Tensor):
+                    state[f"{field}/{shared_name(key)}"] = value.numpy().copy()
+        if self.average is not None:
+            state |= {f"average/{name}": average for name, average in self.weights().items()}
+        return state
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes over a checkpoint.
+
+        Raises:
+            ValueError: it is of another space.
+        """
+        parts: dict[str, dict[str, np.ndarray]] = {}
+        for key, value in state.items():
+            field, _, name = key.partition("/")
+            parts.setdefault(field, {})[name] = value
+        self.supernet.load_numpy(parts.pop("weights"))
+        self.step = int(parts.pop("step")[""])
+        average = parts.pop("average", {})
+        for index, (key, weight) in enumerate(self.supernet.weights.items()):
+            name = shared_name(key)
+            if self.average is not None:
+                self.average[index] = torch.tensor(average[name])
+            fields = {field: torch.tensor(values[name]) for field, values in parts.items() if name in values}
+            if fields:
+                self.optimiser.state[weight] = fields
 
 
 def _island_probabilities(space: NetworkSpace[Any], settings: TrainingSettings) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from orchestrator import pareto
 from orchestrator.objectives import Objectives
@@ -17,9 +16,8 @@ class Archive:
 
     def __init__(self, objectives: Objectives, events: Iterable[Event] = ()) -> None:
         self._objectives = objectives
-        self._numbers: list[int] = []
-        self._rows: list[tuple[float, ...]] = []
-        self._front: frozenset[int] | None = None
+        self._front: dict[int, tuple[float, ...]] = {}
+        self._hypervolume = 0.0
         self.done = 0
         self.failed = 0
         self.best_miou: float | None = None
@@ -35,9 +33,7 @@ class Archive:
         scores = self._objectives.scores(event.result)
         if scores.violation > 0:
             return
-        self._front = None
-        self._numbers.append(event.candidate.number)
-        self._rows.append(scores.minimised)
+        self._enter(event.candidate.number, scores.minimised)
         miou = event.result.metrics.get("miou")
         if miou is not None and (self.best_miou is None or miou > self.best_miou):
             self.best_miou = miou
@@ -45,18 +41,20 @@ class Archive:
     @property
     def front(self) -> frozenset[int]:
         """Numbers of the feasible candidates that no other one dominates; equally good ones all belong."""
-        if self._front is None:
-            kept = np.flatnonzero(pareto.non_dominated(self._matrix()))
-            self._front = frozenset(self._numbers[row] for row in kept)
-        return self._front
+        return frozenset(self._front)
 
     @property
     def hypervolume(self) -> float:
         """Share of the box between ideal and reference point that the front dominates, 0 to 1."""
-        return self._objectives.hypervolume(self._matrix())
+        return self._hypervolume
 
-    def _matrix(self) -> NDArray[np.float64]:
-        return np.array(self._rows, dtype=np.float64).reshape(len(self._rows), len(self._objectives.each))
+    def _enter(self, number: int, row: tuple[float, ...]) -> None:
+        """Puts a candidate on the front, if it belongs there, and takes off whom it dominates."""
+        rivals = self._front | {number: row}
+        kept = pareto.non_dominated(list(rivals.values()))
+        self._front = {one: rivals[one] for one, stays in zip(rivals, kept, strict=True) if stays}
+        if number in self._front:
+            self._hypervolume = self._objectives.hypervolume(np.array(list(self._front.values())))
 
 
 def front(objectives: Objectives, events: Iterable[Event]) -> tuple[Event, ...]:

@@ -85,7 +85,7 @@ class Journal:
             return
         newest, count, tail = dict(self._newest), dict(self._count), dict(self._tail)
         for island, group in groupby(sorted(events, key=_island), key=_island):
-            fresh = tuple(group)
+            fresh = tuple(segments.writable(event) for event in group)
             numbers = [event.candidate.number for event in fresh]
             assert numbers == list(range(count[island], count[island] + len(fresh))), f"{island}: gap at {numbers}"
             last = tail[island]

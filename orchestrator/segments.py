@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,14 @@ class Segment:
     events: tuple[Event, ...]
     previous: str | None
     """Key of the segment before; None: this is the first."""
+
+
+def writable(event: Event) -> Event:
+    """The event with what UTF-8 cannot hold spelled out: an odd byte in a message must not stop a study."""
+    result = event.result
+    if isinstance(result, Failure):
+        return replace(event, result=Failure(result.kind, _text(result.message), _text(result.traceback)))
+    return replace(event, result=replace(result, worker=_text(result.worker)))
 
 
 def to_bytes(segment: Segment) -> bytes:
@@ -85,13 +93,13 @@ def _row(event: Event) -> dict[str, Any]:
         return row | {
             "metrics": list(measured.metrics.items()),
             "timings_s": list(measured.timings_s.items()),
-            "worker": _text(measured.worker),
+            "worker": measured.worker,
         }
     failure = event.result
     return row | {
         "failure_kind": failure.kind.value,
-        "failure_message": _text(failure.message),
-        "failure_traceback": _text(failure.traceback),
+        "failure_message": failure.message,
+        "failure_traceback": failure.traceback,
     }
 
 
@@ -106,5 +114,4 @@ def _event(row: Mapping[str, Any]) -> Event:
 
 
 def _text(text: str) -> str:
-    """The text with what UTF-8 cannot hold spelled out: an odd byte in a message must not stop a study."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -26,10 +26,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from infra.ray_cluster import connect
-from infra.ray_worker import DEATHS_IN_A_ROW, Slot, Workplace, with_latency
+from infra.ray_worker import DEATHS_IN_A_ROW, Slot, Workplace
 from orchestrator.config import LatencySettings, WorkerSettings
 from orchestrator.protocols import EvaluatorFactory, PoolExhausted
-from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result, with_latency
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
-from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from orchestrator.records import Candidate, Failure, FailureKind, Result
 
 DEATHS_IN_A_ROW = 4
 """After so many, a worker is not replaced any more."""
@@ -113,17 +113,6 @@ class EvaluationWorker:
         if isinstance(result, Failure):
             return result
         return replace(result, worker=f"{result.worker} {self._name}".strip())
-
-
-def with_latency(accuracy: Measurement, timing: Result) -> Result:
-    """One measurement out of two; a latency that failed fails the candidate."""
-    if isinstance(timing, Failure):
-        return timing
-    return replace(
-        accuracy,
-        metrics={**accuracy.metrics, **timing.metrics},
-        timings_s={**accuracy.timings_s, **timing.timings_s},
-    )
 
 
 def _guarded(run: Callable[[], list[Result]], count: int) -> list[Result]:

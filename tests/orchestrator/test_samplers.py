@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from infra.local import InProcessPool
+from orchestrator.config import RecipeError
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.objectives import Scores
 from orchestrator.randomness import generator
@@ -108,3 +109,8 @@ def test_random_numbers_are_keyed_by_purpose() -> None:
     draws = [generator(seed, *purpose).random() for seed in (0, 1) for purpose in (("a", "b"), ("b", "a"), ("ab",))]
     assert len(set(draws)) == 6
     assert generator(0, "a", "b").random() == draws[0]
+
+
+def test_steady_state_is_for_nsga2_alone() -> None:
+    with pytest.raises(RecipeError, match="sampler: mode steady-state is for nsga2 alone, got name random"):
+        toy_recipe("random", mode="steady-state")

@@ -83,6 +83,15 @@ class FileStore:
                 else:
                     _rename_over(place, data)
 
+    def delete(self, key: str) -> None:
+        place = self._place(key)
+        with _naming("delete", key, self.root):
+            try:
+                place.unlink()
+            except FileNotFoundError:
+                return
+            _sync_folder(place.parent)
+
     def list(self, prefix: str) -> Sequence[str]:
         start = self.root / prefix.rpartition("/")[0]
         if prefix.strip("/"):

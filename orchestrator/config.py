@@ -46,6 +46,12 @@ class SamplerSettings(Settings):
     mutation_probability: float = Field(default=0.02, ge=0, le=1)
     """Probability, per gene, that an offspring's gene is drawn anew. At least one gene changes if nothing else did."""
 
+    @model_validator(mode="after")
+    def _mode_fits(self) -> Self:
+        if self.mode == "steady-state" and self.name != "nsga2":
+            raise ValueError(f"mode steady-state is for nsga2 alone, got name {self.name}: leave mode out")
+        return self
+
 
 class BudgetSettings(Settings):
     """How much is searched."""
@@ -61,6 +67,8 @@ class WorkerSettings(Settings):
     """Evaluation workers."""
     threads: PositiveInt = 1
     """CPU threads of each worker."""
+    batch: PositiveInt = 1
+    """Most candidates that are submitted at once, to be evaluated together. Changes no result."""
     window: PositiveInt = 8
     """How far the sampler may ask ahead of the oldest result that it has not been told, in candidates."""
     max_attempts: PositiveInt = 3
@@ -130,6 +138,9 @@ class Recipe(Settings):
             raise ValueError("latency.measure must be true when latency_ms is an objective, got false")
         if self.space.name != "toy" and (self.data is None or self.training is None):
             raise ValueError(f"space {self.space.name} needs the sections data and training")
+        limited = isinstance(self.space, HyctasSettings) and self.space.memory_limit_bytes is not None
+        if limited and self.training is not None and self.training.augmentation.crop is None:
+            raise ValueError("space.memory_limit_bytes needs training.augmentation.crop, got null: memory goes with it")
         return self
 
 

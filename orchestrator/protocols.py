@@ -78,6 +78,9 @@ class Store(Protocol):
             ObjectChanged: it holds something else: somebody else writes here.
         """
 
+    def delete(self, key: str) -> None:
+        """Forgets an object; one that is not there is forgotten already."""
+
     def list(self, prefix: str) -> Sequence[str]:
         """The keys that start with `prefix`, sorted. For people and repair: never to find the newest."""
 

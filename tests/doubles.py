@@ -51,6 +51,10 @@ class MemoryStore:
             raise ObjectChanged(f"{key} was changed by somebody else")
         self.objects[key] = data
 
+    def delete(self, key: str) -> None:
+        _check_key(key)
+        self.objects.pop(key, None)
+
     def list(self, prefix: str) -> Sequence[str]:
         return sorted(key for key in self.objects if key.startswith(prefix))
 

@@ -1,0 +1,226 @@
+"""`archipelago`: what a person types. Each command says what it needs, and one sentence when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from orchestrator.loop import Ending, EndReason
+from orchestrator.protocols import StoreError
+
+if TYPE_CHECKING:
+    from jobs.search import Study
+
+BAD_INPUT = 2
+EXIT_CODES = {EndReason.FINISHED: 0, EndReason.STOPPED: 130, EndReason.NO_WORKERS: 1}
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
+out, err = Console(), Console(stderr=True)
+
+StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder that holds the studies.")]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name in the store, or its folder.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one value of the recipe; repeatable.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster's address; without it a local Ray is started.")
+]
+InProcessOption = Annotated[
+    bool, typer.Option("--in-process", help="Evaluate in this process, without Ray: for debugging.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turns what a user can mend into one sentence on stderr and exit code 2."""
+    from orchestrator.journal import JournalCorrupt
+    from orchestrator.replay import ReplayMismatch
+
+    try:
+        yield
+    except (ValueError, StoreError, JournalCorrupt, ReplayMismatch, ConnectionError) as error:
+        for line in str(error).splitlines():
+            err.print(f"archipelago: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+@app.command()
+def search(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships.")],
+    store: StoreOption = Path("studies"),
+    overrides: SetOption = None,
+    address: AddressOption = None,
+    in_process: InProcessOption = False,
+) -> None:
+    """Run a study: train its supernet, search every island, print the fronts."""
+    with sentences():
+        from jobs.recipe_file import load_recipe
+
+        loaded = load_recipe(recipe, overrides or [])
+        from infra.file_store import FileStore
+        from jobs import search as job
+        from jobs.progress import Display
+
+        study = job.Study(FileStore(store), loaded.study)
+        out.print(f"study {loaded.study} in {study.folder}", highlight=False, soft_wrap=True)
+        _finish(study, job.search(loaded, study, Display(out), address, in_process))
+
+
+@app.command()
+def resume(
+    study: StudyArgument,
+    store: StoreOption = Path("studies"),
+    address: AddressOption = None,
+    in_process: InProcessOption = False,
+) -> None:
+    """Go on with a study that was stopped or killed: nothing that its journal holds is evaluated again."""
+    with sentences():
+        from jobs import search as job
+        from jobs.progress import Display
+
+        place = job.Study.at(study, store)
+        _finish(place, job.resume(place, Display(out), address, in_process))
+
+
+@app.command()
+def status(study: StudyArgument, store: StoreOption = Path("studies"), as_json: JsonOption = False) -> None:
+    """How far a study is, island by island."""
+    with sentences():
+        from jobs import tables
+
+        report = tables.StudyReport.read(_study(study, store))
+        if as_json:
+            print(json.dumps(report.status_rows()))
+        else:
+            out.print(report.status_table())
+
+
+@app.command()
+def front(study: StudyArgument, store: StoreOption = Path("studies"), as_json: JsonOption = False) -> None:
+    """The Pareto front of each island."""
+    with sentences():
+        from jobs import tables
+
+        report = tables.StudyReport.read(_study(study, store))
+        if as_json:
+            print(json.dumps(report.front_rows()))
+        else:
+            for table in report.front_tables():
+                out.print(table)
+
+
+@app.command()
+def candidates(study: StudyArgument, store: StoreOption = Path("studies"), as_json: JsonOption = False) -> None:
+    """Every candidate of a study, in the order of its islands and numbers."""
+    with sentences():
+        from jobs import tables
+
+        report = tables.StudyReport.read(_study(study, store))
+        if as_json:
+            print(json.dumps(report.candidate_rows()))
+        else:
+            out.print(report.candidate_table())
+
+
+@app.command()
+def complexity(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Networks in the JSON format of the HyCTAS authors.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Parameters and multiply-adds of networks in a file.
+
+    Semantic head only, without auxiliary heads. Multiply-adds are those of convolutions and matrix products over one
+    input of the size that the file states, fusions at strides 16 and 32 included.
+    """
+    with sentences():
+        from search_spaces.hyctas.published import read_networks
+
+        counts = read_networks(_json_document(file), str(file))
+        if as_json:
+            print(json.dumps([asdict(count) for count in counts]))
+            return
+        from jobs.tables import complexity_table
+
+        out.print(complexity_table(counts))
+
+
+@app.command()
+def ui(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study; without it, the store's runs.")
+    ] = None,
+    store: StoreOption = Path("studies"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI over the runs of a study or of a whole store, on this machine alone."""
+    with sentences():
+        from infra.mlflow_ui import sqlite_uri, ui_command
+
+        if study is None:
+            database = store / "mlflow.db"
+            uri = sqlite_uri(database)
+        else:
+            from orchestrator.study import read_study
+
+            place = _study(study, store)
+            uri = place.tracking_uri(read_study(place.store, place.name).recipe)
+            database = place.store.root / "mlflow.db"
+        if uri == sqlite_uri(database) and not database.is_file():
+            raise ValueError(f"there are no runs yet: {database} is missing; run `archipelago search` first")
+        out.print(f"MLflow UI at http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+        raise typer.Exit(subprocess.call(ui_command(uri, port)))
+
+
+def _study(name: str, store: Path) -> Study:
+    from jobs.search import Study
+
+    return Study.at(name, store)
+
+
+def _json_document(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+
+
+def _finish(study: Study, ending: Ending) -> None:
+    """Prints the fronts and what to type next; ends with the exit code of the ending."""
+    from jobs.tables import StudyReport
+
+    where = f"{study.name} --store {study.store.root}"
+    if ending.reason is EndReason.FINISHED:
+        for table in StudyReport.read(study).front_tables():
+            out.print(table)
+        lines = [f"archipelago front {where}", f"archipelago candidates {where} --json", f"archipelago ui {where}"]
+        out.print("\nLook at it again, get every candidate, or compare them in the MLflow UI:", highlight=False)
+    else:
+        err.print(f"archipelago: {ending.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+        lines = [f"archipelago resume {where}"]
+        out.print("\nNothing is lost. To go on:", highlight=False)
+    for line in lines:
+        out.print(f"  {line}", highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_CODES[ending.reason])
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

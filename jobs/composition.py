@@ -1,0 +1,72 @@
+"""From a recipe to the parts of a study: the one place that knows which class serves which name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.config import Recipe
+from orchestrator.evaluation.toy import ToyEvaluatorFactory
+from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
+from search_spaces.base import NetworkSpace, SearchSpace
+from search_spaces.data.segmentation import SegmentationData
+from search_spaces.hyctas.settings import HyctasSettings
+from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.toy import ToySettings, ToySpace
+
+STUDIES = Path("studies")
+"""The store where none is named."""
+
+
+def make_space(recipe: Recipe) -> SearchSpace[Any]:
+    """The recipe's space, for genotypes and architectures alone."""
+    return ToySpace() if isinstance(recipe.space, ToySettings) else make_network_space(recipe, classes=1)
+
+
+def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
+    """The recipe's space with its networks, which predict `classes` classes."""
+    assert isinstance(recipe.space, HyctasSettings), f"space {recipe.space.name} has no networks"
+    assert recipe.training is not None, "the recipe has no training: see Recipe"
+    height, width = recipe.training.augmentation.crop or (512, 1024)  # a memory limit needs a crop: see Recipe
+    return HyctasSpace(recipe.space, classes, (recipe.training.batch_size, 3, height, width))
+
+
+def load_data(recipe: Recipe) -> SegmentationData:
+    """The recipe's data set, decoded.
+
+    Raises:
+        DataError: it is missing or broken; the message names the file.
+    """
+    from search_spaces.data.registry import load
+
+    assert recipe.data is not None, "the recipe has no data: see Recipe"
+    return load(recipe.data)
+
+
+@dataclass(frozen=True)
+class SegmentationEvaluatorFactory:
+    """Builds an evaluator where a worker lives: the data set is read there, the weights come along."""
+
+    recipe: Recipe
+
+    def __call__(self, weights: Mapping[str, np.ndarray]) -> CandidateEvaluator:
+        import torch
+
+        from orchestrator.evaluation.evaluator import SegmentationEvaluator
+
+        torch.set_num_threads(self.recipe.workers.threads)
+        data = load_data(self.recipe)
+        space = make_network_space(self.recipe, data.n_classes)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return SegmentationEvaluator(space, weights, data, self.recipe.evaluation, self.recipe.latency, device)
+
+
+def make_evaluator_factory(recipe: Recipe) -> EvaluatorFactory:
+    """What the recipe's workers run."""
+    if isinstance(recipe.space, ToySettings):
+        return ToyEvaluatorFactory(recipe.space)
+    return SegmentationEvaluatorFactory(recipe)

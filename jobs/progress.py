@@ -1,0 +1,130 @@
+"""What a person sees while a study runs: training with loss and time left, then a line for each island.
+
+On a terminal the lines are redrawn; into a file or a pipe goes a line now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from orchestrator.island import IslandProgress, Progress
+from search_spaces.training.settings import TrainingProgress
+
+QUIET_S = 15.0
+"""Seconds between lines where they cannot be redrawn."""
+T = TypeVar("T")
+
+
+class Display:
+    """Progress on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def training(self) -> Iterator[Callable[[TrainingProgress], None]]:
+        """A function that shows how far training is."""
+        with self._showing(_training_table, _training_line) as show:
+            yield show
+
+    @contextmanager
+    def searching(self) -> Iterator[Callable[[Progress], None]]:
+        """A function that shows how far the islands are."""
+        with self._showing(_islands_table, _islands_line) as show:
+            yield show
+
+    @contextmanager
+    def _showing(self, table: Callable[[T], RenderableType], line: Callable[[T], str]) -> Iterator[Callable[[T], None]]:
+        if not self.console.is_terminal:
+            with self._lines(line) as show:
+                yield show
+            return
+        with Live(console=self.console, refresh_per_second=4) as live:
+            yield lambda progress: live.update(table(progress))
+
+    @contextmanager
+    def _lines(self, line: Callable[[T], str]) -> Iterator[Callable[[T], None]]:
+        """Prints a line every `QUIET_S`, and the last one at the end."""
+        printed_s, last = time.monotonic(), ""
+
+        def show(progress: T) -> None:
+            nonlocal printed_s, last
+            last = line(progress)
+            if time.monotonic() - printed_s > QUIET_S:
+                self._print(last)
+                printed_s, last = time.monotonic(), ""
+
+        try:
+            yield show
+        finally:
+            if last:
+                self._print(last)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float | None) -> str:
+    """Minutes and seconds, or hours and minutes; a dash where it is not known."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _training_table(progress: TrainingProgress) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        "training the supernet",
+        ProgressBar(progress.steps, progress.step, width=30),
+        f"{progress.step}/{progress.steps}",
+        f"loss {progress.loss:.3f}",
+        f"{duration(progress.left_s)} left",
+    )
+    return table
+
+
+def _training_line(progress: TrainingProgress) -> str:
+    return (
+        f"training the supernet: step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
+        f"{duration(progress.left_s)} left"
+    )
+
+
+def _islands_table(progress: Progress) -> RenderableType:
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    for name in ("searching", "", "candidates", "failed", "best mIoU", "hypervolume", "front"):
+        table.add_column(name, justify="left" if name in ("searching", "") else "right")
+    for island in progress.islands:
+        table.add_row(
+            island.island,
+            ProgressBar(max(island.budget, 1), island.budget if island.finished else island.done, width=30),
+            f"{island.done}/{island.budget}{' (all there are)' if island.exhausted else ''}",
+            str(island.failed),
+            _miou(island),
+            f"{island.hypervolume:.4f}",
+            str(island.front_size),
+        )
+    table.caption = f"{duration(progress.elapsed_s)} so far, {duration(progress.left_s)} left"
+    table.caption_justify = "left"
+    return table
+
+
+def _islands_line(progress: Progress) -> str:
+    islands = (
+        f"{one.island} {one.done}/{one.budget} best mIoU {_miou(one)} hypervolume {one.hypervolume:.4f}"
+        for one in progress.islands
+    )
+    return f"searching: {'; '.join(islands)}; {duration(progress.left_s)} left"
+
+
+def _miou(island: IslandProgress) -> str:
+    return "–" if island.best_miou is None else f"{island.best_miou:.4f}"

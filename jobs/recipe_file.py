@@ -1,0 +1,70 @@
+"""Recipes on disk: YAML, with values that the command line overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.config import Recipe, RecipeError, read_recipe
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in the file `name`, or the one that comes with Archipelago under that name (`demo`).
+
+    overrides: `path.to.key=VALUE` each, VALUE in YAML; a path that ends in a list's index replaces that entry.
+
+    Raises:
+        RecipeError: no such file, no YAML, an override without a place, or one line per mistake in the recipe.
+    """
+    text, where = _read(name)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{where} must hold a mapping of sections (study, space, data, ...), got {document!r:.80}")
+    for override in overrides:
+        _apply(document, override)
+    return read_recipe(document, where)
+
+
+def _read(name: str) -> tuple[str, str]:
+    shipped = resources.files("jobs") / "recipes"
+    path = Path(name)
+    try:
+        if path.is_file():
+            return path.read_text(encoding="utf-8"), name
+        inside = shipped / f"{name}.yaml"
+        if inside.is_file():
+            return inside.read_text(encoding="utf-8"), f"{name}.yaml"
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {name} cannot be read: {error}") from None
+    names = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir())
+    raise RecipeError(f"there is no recipe {name}: give a YAML file, or one of {', '.join(names)}")
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(
+            f"--set {override}: write it as key.of.section=VALUE, such as budget.evaluations_per_island=80"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
+    *parents, last = path.split(".")
+    place: Any = document
+    try:
+        for parent in parents:
+            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        if isinstance(place, list):
+            place[int(last)] = value
+        else:
+            place[last] = value
+    except (AttributeError, TypeError, ValueError, IndexError):
+        raise RecipeError(f"--set {override}: the recipe has no place {path}") from None

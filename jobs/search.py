@@ -1,0 +1,186 @@
+"""Runs a study from its recipe to its fronts, or goes on with one: checks, supernet, search."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from infra.file_store import FileStore
+from infra.local import InProcessPool
+from infra.mlflow_ui import sqlite_uri
+from jobs.composition import make_evaluator_factory, make_space
+from jobs.progress import Display
+from orchestrator.config import Recipe
+from orchestrator.island import make_islands
+from orchestrator.journal import Journal
+from orchestrator.loop import Ending, EndReason, Search
+from orchestrator.objectives import Objectives
+from orchestrator.projection import describer, project
+from orchestrator.protocols import EvaluationPool, Tracker
+from orchestrator.study import create_study, read_study, read_weights
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's place."""
+
+    store: FileStore
+    name: str
+
+    @classmethod
+    def at(cls, name: str, store: Path) -> Study:
+        """The study that a person means: its name in the store, or the path of its folder."""
+        path = Path(name)
+        if (path / "manifest.json").is_file():
+            return cls(FileStore(path.absolute().parent), path.absolute().name)
+        return cls(FileStore(store), name)
+
+    @property
+    def folder(self) -> Path:
+        return self.store.root / self.name
+
+    def tracking_uri(self, recipe: Recipe) -> str:
+        return recipe.tracking.uri or sqlite_uri(self.store.root / "mlflow.db")
+
+
+class Stop:
+    """Whether SIGINT or SIGTERM has asked this process to end. The second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self) -> bool:
+        return self.requested
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signals for as long as the block runs."""
+        before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _request(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def search(recipe: Recipe, study: Study, display: Display, address: str | None, in_process: bool) -> Ending:
+    """Begins a study and runs it to its end.
+
+    Raises:
+        ValueError: the study exists, or something in the recipe cannot be run here; one sentence.
+        StoreError: the store cannot be written.
+    """
+    Objectives.from_settings(recipe.objectives)
+    make_space(recipe)
+    _check_data(recipe)
+    study.store.probe()
+    create_study(study.store, recipe)
+    Journal.create(study.store, recipe.study, make_space(recipe).islands)
+    return resume(study, display, address, in_process)
+
+
+def resume(study: Study, display: Display, address: str | None, in_process: bool) -> Ending:
+    """Goes on where the study's journal ends: trains the rest of the supernet, searches the rest of the budget.
+
+    Raises:
+        ValueError: there is no such study, or its journal cannot be continued by this code; one sentence.
+        StoreError: the store cannot be read or written.
+    """
+    recipe = read_study(study.store, study.name).recipe
+    stop = Stop()
+    with stop.listening():
+        weights = _weights(recipe, study, display, stop)
+        if weights is None:
+            return Ending(EndReason.STOPPED, "stopped in training")
+        objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
+        journal = Journal.open(study.store, study.name)
+        islands = make_islands(recipe, space, objectives, journal)
+        tracker = _tracker(recipe, study)
+        tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
+        if any(journal.count(island) for island in journal.islands):
+            project(journal, objectives, describer(space), tracker)
+        pool = _pool(recipe, weights, address, in_process)
+        try:
+            with display.searching() as show:
+                loop = Search(islands, pool, journal, tracker, describer(space), recipe.workers.batch, stop, show)
+                return loop.run()
+        finally:
+            pool.close()
+
+
+def _check_data(recipe: Recipe) -> None:
+    """Reads the data set once, before anything expensive starts."""
+    if recipe.data is not None:
+        from jobs.composition import load_data
+
+        load_data(recipe)
+
+
+def _weights(recipe: Recipe, study: Study, display: Display, stop: Stop) -> Mapping[str, np.ndarray] | None:
+    """The supernet's weights; none in a space without networks; None when training was stopped."""
+    if recipe.training is None:
+        return {}
+    from jobs.train_supernet import TrainingStopped, supernet_weights
+
+    try:
+        with display.training() as show:
+            return supernet_weights(recipe, study.store, show, stop, recipe.workers.count * recipe.workers.threads)
+    except TrainingStopped:
+        return None
+
+
+def _pool(recipe: Recipe, weights: Mapping[str, np.ndarray], address: str | None, in_process: bool) -> EvaluationPool:
+    factory = make_evaluator_factory(recipe)
+    if in_process:
+        return InProcessPool(factory(weights), measure_latency=recipe.latency.measure)
+    from infra.ray_pool import RayPool
+
+    return RayPool(factory, weights, recipe.workers, recipe.latency, address)
+
+
+def _tracker(recipe: Recipe, study: Study) -> Tracker:
+    if not recipe.tracking.enabled:
+        return NoTracker()
+    from infra.mlflow_tracker import MlflowTracker
+
+    experiment = recipe.tracking.experiment or recipe.study
+    return MlflowTracker(study.tracking_uri(recipe), experiment, artifacts=study.store.root / "mlflow-artifacts")
+
+
+def _parameters(recipe: Recipe, digest: str | None) -> dict[str, str]:
+    """The recipe, flattened, for people who compare studies."""
+    flat: dict[str, str] = {"weights": digest or "none"}
+
+    def visit(path: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                visit(f"{path}.{key}" if path else str(key), inner)
+        else:
+            flat[path] = str(value)
+
+    visit("", recipe.model_dump(mode="json"))
+    return flat
+
+
+class NoTracker:
+    """A `Tracker` for studies that nobody tracks."""
+
+    def start(self, study: str, parameters: Mapping[str, str]) -> None: ...
+
+    def record(self, event: Any, description: Mapping[str, str], on_front: bool) -> None: ...
+
+    def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None: ...
+
+    def finish(self, status: str) -> None: ...

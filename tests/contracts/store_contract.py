@@ -1,4 +1,7 @@
-"""What every `Store` promises. A test module subclasses `StoreContract` and gives the fixture `store`."""
+"""What every `Store` promises. A test module subclasses `StoreContract` and gives the fixture `store`.
+
+`KeyContract` is for stores outside this process, where a key could lead astray.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,15 @@ class StoreContract:
             list(threads.map(increment, range(40)))
         assert store.read("study/counter") == b"40"
 
+    def test_delete_forgets(self, store: Store) -> None:
+        store.create("study/HEAD", b"one")
+        store.delete("study/HEAD")
+        store.delete("study/HEAD")
+        with pytest.raises(ObjectMissing, match="study/HEAD"):
+            store.read("study/HEAD")
+        store.create("study/HEAD", b"two")
+        assert store.read("study/HEAD") == b"two"
+
     def test_lists_by_prefix_sorted(self, store: Store) -> None:
         for key in ("b/2", "a/journal/10", "a/journal/02", "a/HEAD", "ab/HEAD"):
             store.create(key, b"")
@@ -80,6 +92,10 @@ class StoreContract:
         assert list(store.list("a")) == ["a/HEAD", "a/journal/02", "a/journal/10", "ab/HEAD"]
         assert list(store.list("")) == ["a/HEAD", "a/journal/02", "a/journal/10", "ab/HEAD", "b/2"]
         assert list(store.list("nothing/here")) == []
+
+
+class KeyContract:
+    """Collected through subclasses."""
 
     @pytest.mark.parametrize("key", ESCAPES)
     def test_keys_stay_inside_the_root(self, store: Store, key: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from infra.file_store import FileStore
 from orchestrator.protocols import ObjectChanged, StoreError
-from tests.contracts.store_contract import StoreContract
+from tests.contracts.store_contract import KeyContract, StoreContract
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> FileStore:
     return store
 
 
-class TestContract(StoreContract):
+class TestContract(StoreContract, KeyContract):
     pass
 
 

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from infra.mlflow_tracker import MlflowTracker
-from infra.mlflow_ui import sqlite_uri, ui_command
+from infra.mlflow_ui import sqlite_uri, ui_command, ui_environment
 from orchestrator.records import Event, Failure, FailureKind, Measurement, Result
 from tests.infra.evaluators import candidate
 
@@ -182,14 +182,14 @@ def test_a_fresh_file_is_made_in_silence_and_in_its_folder(tmp_path: Path, outsi
 
 
 @pytest.fixture
-def serve(outside: dict[str, str], uri: str, tmp_path: Path) -> Iterator[Callable[[int], None]]:
+def serve(environment: None, uri: str, tmp_path: Path) -> Iterator[Callable[[int], None]]:
     """Starts the UI's server, which is a tracking server as well, on a port, and waits until it answers."""
     servers = []
 
     def start(port: int) -> None:
         with open(tmp_path / "server.log", "w") as file:
             command = ui_command(uri, port)
-            servers.append(subprocess.Popen(command, cwd=tmp_path, env=outside, stdout=file, stderr=file))
+            servers.append(subprocess.Popen(command, cwd=tmp_path, env=ui_environment(), stdout=file, stderr=file))
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -34,7 +34,7 @@ class HyctasSpace:
     def __init__(
         self, settings: HyctasSettings, classes: int, training_shape: tuple[int, int, int, int] = (16, 3, 512, 1024)
     ) -> None:
-        self.name = settings.name
+        self.name: str = settings.name
         self.settings = settings
         self.classes = classes
         self.training_shape = training_shape

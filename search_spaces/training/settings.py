@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -58,3 +59,14 @@ class TrainingSettings(Settings):
         if self.distillation > 0 and not self.sandwich:
             raise ValueError(f"distillation needs sandwich: true, got distillation {self.distillation}")
         return self
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far training is."""
+
+    step: int
+    steps: int
+    loss: float
+    """Cross-entropy of the random subnets, a running mean."""
+    left_s: float | None

@@ -149,7 +149,9 @@ A = TypeVar("A", bound=Architecture)
 class SearchSpace(Protocol[A]):
     """Islands of genotypes and the architectures that they stand for."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What recipes call it."""
 
     @property
     def islands(self) -> tuple[str, ...]:

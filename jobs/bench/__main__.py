@@ -1,0 +1,18 @@
+"""`python -m jobs.bench …`: what this project claims, measured. Numbers in the README come from here."""
+
+from __future__ import annotations
+
+import typer
+
+from jobs.bench.supernet import supernet
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
+app.command()(supernet)
+
+
+@app.callback()
+def _benches() -> None:
+    """What this project claims, measured."""
+
+
+app()

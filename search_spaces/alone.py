@@ -51,10 +51,9 @@ class AloneSpace:
         names: dict[str, str] = {}
         steps = []
         for step in program.steps:
+            inputs = tuple(names.get(name, name) for name in step.inputs)
             operation = Operation(step.operation.name, (*step.operation.arguments, ("step", step.id)))
-            steps.append(
-                replace(step, operation=operation, inputs=tuple(names.get(name, name) for name in step.inputs))
-            )
+            steps.append(Step(operation, inputs))
             names[step.id] = steps[-1].id
         return Program(tuple(steps), names[program.output], tuple(names[name] for name in program.auxiliary))
 

@@ -27,7 +27,7 @@ def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
     nothing stays behind when this process is killed.
 
     Raises:
-        ConnectionError: nothing answers at `address`.
+        ConnectionError: nothing answers at `address`, or it wants a token that it was not given.
     """
     if ray.is_initialized():
         return False
@@ -44,6 +44,9 @@ def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
         ray.init(address, **quiet)
         return False
     except ConnectionError as error:
+        if "InvalidAuthToken" in str(error.__cause__):
+            advice = "set RAY_AUTH_MODE=token, with its token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            raise ConnectionError(f"the Ray at {address} wants a token; {advice}") from None
         raise ConnectionError(f"no Ray answers at {address}; {ADVICE}") from error
     finally:
         if threading.current_thread() is threading.main_thread():

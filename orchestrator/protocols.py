@@ -108,7 +108,10 @@ class Tracker(Protocol):
         """Opens the study's runs, or finds those of an earlier session."""
 
     def record(self, event: Event, description: Mapping[str, str], on_front: bool) -> None:
-        """Takes one journal event; `description` are the candidate's parameters in words. Returns at once."""
+        """Takes one journal event; `description` are the candidate's parameters in words. Returns at once.
+
+        Taking an event again changes nothing but whether its candidate is on the front.
+        """
 
     def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None:
         """Takes an island's running figures (hypervolume, best so far) after `evaluated` candidates."""

@@ -223,25 +223,49 @@ def test_a_dead_address_is_said(address: str, outside: dict[str, str]) -> None:
 
 
 DRIVER = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from infra.ray_pool import RayPool
 from orchestrator.config import LatencySettings, WorkerSettings
+from orchestrator.records import Measurement
 from tests.infra.evaluators import Fate, ScriptedFactory, candidate
 
-folder = Path(sys.argv[1])
-pool = RayPool(ScriptedFactory(folder), {"w": np.ones(9)}, WorkerSettings(count=2), LatencySettings(measure=False))
-pool.submit([candidate(0), candidate(1)])
+folder, end, address = Path(sys.argv[1]), sys.argv[2], sys.argv[3] or None
+signals = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: signals.append(number))
+workers, latency = WorkerSettings(count=2), LatencySettings(measure=False)
+pool = RayPool(ScriptedFactory(folder), {"w": np.ones(9)}, workers, latency, address)
+pool.submit([candidate(0, Fate.SLOW), candidate(1, Fate.SLOW)])
 outcomes = []
 while len(outcomes) < 2:
-    outcomes += pool.collect(5)
+    outcomes += pool.collect(0.1)
+    if not signals and (folder / "began-0").exists():
+        os.killpg(0, signal.SIGINT)  # as a terminal does
+        os.kill(os.getpid(), signal.SIGTERM)
+assert signals == [signal.SIGINT, signal.SIGTERM], "the caller's handlers are in place"
+assert all(isinstance(outcome.result, Measurement) for outcome in outcomes), outcomes
 print("evaluated", flush=True)
-if sys.argv[2] == "close":
+if end == "close":
     pool.close()
 else:
     time.sleep(100)
 """
+
+
+def start_driver(folder: Path, end: str, address: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A program of its own that has evaluated two candidates and then ends as `end` says."""
+    arguments = [sys.executable, "-W", "error", "-c", DRIVER, str(folder), end, address]
+    pipe = subprocess.PIPE
+    driver = subprocess.Popen(
+        arguments, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=os.getcwd()
+    )
+    assert driver.stdout is not None
+    line = driver.stdout.readline()
+    if line != "evaluated\n":
+        pytest.fail(line + "".join(driver.communicate()))
+    return driver
 
 
 def processes_under(folder: str) -> dict[int, str]:
@@ -260,13 +284,7 @@ def processes_under(folder: str) -> dict[int, str]:
 def test_a_ray_of_its_own_ends_with_its_driver(tmp_path: Path, outside: dict[str, str], end: str) -> None:
     folder = f"{outside['RAY_TMPDIR']}/{end}"
     os.mkdir(folder)
-    arguments = [sys.executable, "-W", "error", "-c", DRIVER, str(tmp_path), end]
-    variables = {**outside, "RAY_TMPDIR": folder, "RAY_ADDRESS": "127.0.0.1:1"}
-    driver = subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert driver.stdout is not None
-    assert driver.stderr is not None
-    line = driver.stdout.readline()
-    assert line == "evaluated\n", line + driver.stderr.read()
+    driver = start_driver(tmp_path, end, "", {**outside, "RAY_TMPDIR": folder, "RAY_ADDRESS": "127.0.0.1:1"})
     if end == "kill":
         driver.kill()
     said = driver.communicate(timeout=60)
@@ -279,3 +297,10 @@ def test_a_ray_of_its_own_ends_with_its_driver(tmp_path: Path, outside: dict[str
     for pid in left:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+
+
+def test_a_ray_of_others_is_used_and_left_alone(tmp_path: Path, outside: dict[str, str]) -> None:
+    address = ray.get_runtime_context().gcs_address
+    variables = {**outside, "RAY_AUTH_MODE": "token"}  # a local Ray makes its token; an address wants to be told
+    assert start_driver(tmp_path, "close", address, variables).communicate(timeout=60) == ("", "")
+    assert ray.cluster_resources()["CPU"] == 3

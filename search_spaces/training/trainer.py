@@ -141,7 +141,8 @@ class SupernetTrainer:
         orders = {epoch: self._order(epoch, count) for epoch in {position // count for position in positions}}
         index = torch.tensor([orders[position // count][position % count] for position in positions])
         train = self.data.train
-        return augment(train.images[index], train.labels[index], self.settings.augmentation, rng)
+        images, labels = augment(train.images[index], train.labels[index], self.settings.augmentation, rng)
+        return images.contiguous(memory_format=torch.channels_last), labels
 
     def _order(self, epoch: int, count: int) -> np.ndarray:
         return np.random.default_rng(np.random.SeedSequence([self.seed, 0, epoch])).permutation(count)
@@ -167,7 +168,7 @@ class SupernetTrainer:
         for key, weight in self.supernet.weights.items():
             for field, value in self.optimiser.state.get(weight, {}).items():
                 if isinstance(value, Tensor):
-                    state[f"{field}/{shared_name(key)}"] = value.numpy().copy()
+                    state[f"{field}_of/{shared_name(key)}"] = value.numpy().copy()
         if self.average is not None:
             state |= {f"average/{name}": average for name, average in self.weights().items()}
         return state
@@ -176,20 +177,29 @@ class SupernetTrainer:
         """Takes over a checkpoint.
 
         Raises:
-            ValueError: it is of another space.
+            ValueError: it is of another space, or of a trainer that keeps an average where this one does not, or the
+                other way round.
         """
         parts: dict[str, dict[str, np.ndarray]] = {}
         for key, value in state.items():
             field, _, name = key.partition("/")
             parts.setdefault(field, {})[name] = value
+        average = parts.pop("average", None)
+        if (average is None) != (self.average is None):
+            kept = "no" if average is None else "a"
+            raise ValueError(f"the checkpoint has {kept} moving average, training.average_decay says otherwise")
         self.supernet.load_numpy(parts.pop("weights"))
         self.step = int(parts.pop("step")[""])
-        average = parts.pop("average", {})
-        for index, (key, weight) in enumerate(self.supernet.weights.items()):
+        if average is not None:
+            self.average = [torch.tensor(average[shared_name(key)]) for key in self.supernet.weights]
+        self.optimiser.state.clear()
+        for key, weight in self.supernet.weights.items():
             name = shared_name(key)
-            if self.average is not None:
-                self.average[index] = torch.tensor(average[name])
-            fields = {field: torch.tensor(values[name]) for field, values in parts.items() if name in values}
+            fields = {
+                field.removesuffix("_of"): torch.tensor(values[name])
+                for field, values in parts.items()
+                if name in values
+            }
             if fields:
                 self.optimiser.state[weight] = fields
 

@@ -1,12 +1,13 @@
 """Evaluation on Ray: actors that score candidates, and one that times them while the others rest.
 
-A candidate goes  queue -> worker -> (lane -> timer) -> outcome.  At most two candidates are with a worker, so that
-it never waits for the driver. The lane holds what is scored and not yet timed; when `LatencySettings.block`
+A candidate goes  queue -> worker -> (lane -> timer) -> outcome.  A worker gets batches of candidates of one island,
+which it evaluates together; at most two batches are with a worker, so that it never waits for the driver, and a batch
+is smaller where another worker would idle for it. The lane holds what is scored and not yet timed; when `LatencySettings.block`
 candidates wait there, or the caller has nothing else to do, no accuracy work is handed out, what runs is let finish,
 and the timer takes the candidates of the lane one after another. So nothing of ours runs while a latency is measured.
 
-A worker that dies gives back the candidate that it was working on as `Failure(INFRASTRUCTURE)`; the one behind it
-had not begun and goes to another worker. A fresh actor takes the dead one's place, until four in a row have died.
+A worker that dies gives back the batch that it was working on as `Failure(INFRASTRUCTURE)`; the one behind it had not
+begun and goes to another worker. A fresh actor takes the dead one's place, until four in a row have died.
 
 All of this happens inside `collect`: there are no threads.
 """
@@ -34,7 +35,7 @@ from orchestrator.records import Candidate, Failure, FailureKind, Measurement, O
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
-"""Candidates with a worker at a time: one that it works on and the next."""
+"""Batches with a worker at a time: one that it works on and the next."""
 START_TIMEOUT_S = 300.0
 """How long workers may take to start before a pool without any gives up."""
 
@@ -45,7 +46,7 @@ class _Job:
 
     kind: Literal["ready", "score", "latency"]
     slot: Slot
-    candidate: Candidate | None = None
+    candidates: tuple[Candidate, ...] = ()
     accuracy: Measurement | None = None
 
 
@@ -69,7 +70,7 @@ class RayPool:
         size = sum(array.nbytes for array in weights.values())
         self._owns_ray = connect(address, workers.count * workers.threads, size)
         self._workplace = Workplace(factory, ray.put(dict(weights)), workers.threads)
-        self._block = latency.block
+        self._batch, self._block = workers.batch, latency.block
         self._queue: deque[Candidate] = deque()
         self._lane: deque[tuple[Candidate, Measurement]] = deque()
         self._jobs: dict[Any, _Job] = {}
@@ -81,8 +82,9 @@ class RayPool:
             self._start(slot)
 
     def free_slots(self) -> int:
-        places = IN_FLIGHT * sum(slot.alive for slot in self._slots)
-        return max(0, places - len(self._queue) - self._running("score"))
+        places = IN_FLIGHT * self._batch * sum(slot.alive for slot in self._slots)
+        scoring = sum(len(job.candidates) for job in self._jobs.values() if job.kind == "score")
+        return max(0, places - len(self._queue) - scoring)
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._queue.extend(candidates)
@@ -128,7 +130,7 @@ class RayPool:
             if self._timer and self._timer.ready and not self._running("score") and not self._running("latency"):
                 candidate, accuracy = self._lane.popleft()
                 call = self._timer.actor.latency.remote(candidate)
-                self._jobs[call] = _Job("latency", self._timer, candidate, accuracy)
+                self._jobs[call] = _Job("latency", self._timer, (candidate,), accuracy)
             return
         load = {slot.name: 0 for slot in self._slots if slot.ready}
         for job in self._jobs.values():
@@ -136,9 +138,17 @@ class RayPool:
                 load[job.slot.name] += 1
         while self._queue and load and min(load.values()) < IN_FLIGHT:
             slot = min((slot for slot in self._slots if slot.ready), key=lambda slot: load[slot.name])
-            candidate = self._queue.popleft()
-            self._jobs[slot.actor.score.remote([candidate])] = _Job("score", slot, candidate)
+            batch = self._next_batch(len(load))
+            self._jobs[slot.actor.score.remote(batch)] = _Job("score", slot, tuple(batch))
             load[slot.name] += 1
+
+    def _next_batch(self, workers: int) -> list[Candidate]:
+        """The candidates at the head of the queue that are of one island: no more than an equal share of the queue."""
+        size = min(self._batch, math.ceil(len(self._queue) / workers))
+        batch = [self._queue.popleft()]
+        while len(batch) < size and self._queue[0].island == batch[0].island:
+            batch.append(self._queue.popleft())
+        return batch
 
     def _settle_done(self) -> None:
         """Takes every call that is done, in the order in which they were made."""
@@ -154,7 +164,8 @@ class RayPool:
         try:
             value = ray.get(call)
         except RayTaskError as error:  # the worker lives: what it was given or gave could not be carried
-            value = str(error) if job.kind == "ready" else Failure(FailureKind.EVALUATION, _words(error), str(error))
+            failure = Failure(FailureKind.EVALUATION, _words(error), str(error))
+            value = {"ready": str(error), "score": [failure] * len(job.candidates), "latency": failure}[job.kind]
         except RayError as error:
             self._bury(job.slot, _words(error))
             return
@@ -166,25 +177,25 @@ class RayPool:
             job.slot.ready = True
             return
         job.slot.deaths = 0
-        assert job.candidate is not None
         if job.kind == "latency":
             assert job.accuracy is not None
-            self._finish(job.candidate, with_latency(job.accuracy, value))
-        else:
-            result = value if isinstance(value, Failure) else value[0]
+            self._finish(job.candidates[0], with_latency(job.accuracy, value))
+            return
+        for candidate, result in zip(job.candidates, value, strict=True):
             if self._timer and isinstance(result, Measurement):
-                self._lane.append((job.candidate, result))
+                self._lane.append((candidate, result))
             else:
-                self._finish(job.candidate, result)
+                self._finish(candidate, result)
 
     def _bury(self, slot: Slot, cause: str) -> None:
         """Takes a dead worker's calls back and puts a fresh one in its place."""
         calls = [call for call, job in self._jobs.items() if job.slot is slot]
-        candidates = [candidate for call in calls if (candidate := self._jobs.pop(call).candidate)]
-        for candidate in candidates[:1]:
+        batches = [batch for call in calls if (batch := self._jobs.pop(call).candidates)]
+        for candidate in batches[0] if batches else ():
             message = f"{slot.name} died under it: {cause}"
             self._finish(candidate, Failure(FailureKind.INFRASTRUCTURE, message))
-        self._queue.extendleft(reversed(candidates[1:]))
+        for batch in reversed(batches[1:]):
+            self._queue.extendleft(reversed(batch))
         slot.end(cause)
         log.warning("%s died (%d in a row): %s", slot.name, slot.deaths, cause)
         if slot.alive:

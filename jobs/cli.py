@@ -165,7 +165,7 @@ def ui(
 ) -> None:
     """Open the MLflow UI over the runs of a study or of a whole store, on this machine alone."""
     with sentences():
-        from infra.mlflow_ui import sqlite_uri, ui_command
+        from infra.mlflow_ui import sqlite_uri, ui_command, ui_environment
 
         if study is None:
             database = store / "mlflow.db"
@@ -179,7 +179,7 @@ def ui(
         if uri == sqlite_uri(database) and not database.is_file():
             raise ValueError(f"there are no runs yet: {database} is missing; run `archipelago search` first")
         out.print(f"MLflow UI at http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
-        raise typer.Exit(subprocess.call(ui_command(uri, port)))
+        raise typer.Exit(subprocess.call(ui_command(uri, port), env=ui_environment()))
 
 
 def _study(name: str, store: Path) -> Study:

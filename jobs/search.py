@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -156,7 +157,9 @@ def _tracker(recipe: Recipe, study: Study) -> Tracker:
     from infra.mlflow_tracker import MlflowTracker
 
     experiment = recipe.tracking.experiment or recipe.study
-    return MlflowTracker(study.tracking_uri(recipe), experiment, artifacts=study.store.root / "mlflow-artifacts")
+    manifest = hashlib.sha256(study.store.read(f"{study.name}/manifest.json")).hexdigest()
+    artifacts = study.store.root / "mlflow-artifacts"
+    return MlflowTracker(study.tracking_uri(recipe), experiment, artifacts=artifacts, identity=manifest[:16])
 
 
 def _parameters(recipe: Recipe, digest: str | None) -> dict[str, str]:

@@ -177,7 +177,7 @@ class SearchSpace(Protocol[A]):
         """The constraints that the architecture breaks; empty when it may be built."""
 
     def architecture_from_json(self, description: Mapping[str, Json]) -> A:
-        """The inverse of `Architecture.to_json`.
+        """The inverse of `Architecture.to_json`, for architectures that break no constraint.
 
         Raises:
             InvalidGenotype: a field is missing, unknown, or outside what the space holds.

@@ -28,6 +28,9 @@ class MultipliesMatrices(Protocol):
     def product_macs(self, pixels: int) -> int:
         """Multiply-adds of its own products over one image of so many pixels."""
 
+    def product_elements(self, pixels: int) -> int:
+        """Elements of its own products that training has to keep, for one image of so many pixels."""
+
 
 @dataclass(frozen=True)
 class StepCost:
@@ -38,7 +41,7 @@ class StepCost:
     macs: int
     params: int
     activation_elements: int
-    """Elements of every tensor that its submodules give: what training has to keep."""
+    """Elements of every tensor that its submodules and its products give: what training has to keep."""
 
 
 def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *inputs: Shape) -> StepCost:
@@ -54,6 +57,7 @@ def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *in
             macs += batch * layer.weight.numel() * output.shape[2:].numel()
         if isinstance(layer, MultipliesMatrices):
             macs += batch * layer.product_macs(output.shape[2:].numel())
+            elements += batch * layer.product_elements(output.shape[2:].numel())
         if not any(True for _ in layer.children()):
             elements += batch * output.shape[1:].numel()
 

@@ -104,8 +104,8 @@ class ToySpace:
         if len(genotype) != len(CARDINALITIES):
             raise InvalidGenotype(f"toy genotype must have {len(CARDINALITIES)} genes, got {len(genotype)}")
         for position, (gene, cardinality) in enumerate(zip(genotype, CARDINALITIES, strict=True)):
-            if not 0 <= gene < cardinality:
-                raise InvalidGenotype(f"toy gene {position} must be in 0..{cardinality - 1}, got {gene}")
+            if type(gene) is not int or not 0 <= gene < cardinality:
+                raise InvalidGenotype(f"toy gene {position} must be in 0..{cardinality - 1}, got {gene!r}")
         depth, width, kernel, attention, tokens = genotype
         return ToyArchitecture(name, depth, width, kernel, tokens if attention else None)
 

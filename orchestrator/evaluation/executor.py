@@ -2,6 +2,8 @@
 
 Each step has a module of its own, cut out of the shared weights, so its statistics belong to the step's id and to
 nothing else: a candidate's results do not depend on what is evaluated with it, before it or after it.
+
+Activations lie channels last: on CPUs that takes two thirds to three quarters of the time of channels first.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Executor:
         weights: shared tensors by name; read, never written.
         programs: run as one; each distinct step is computed once per batch.
         device: where modules and images lie.
-        dtype: of parameters and activations.
+        dtype: of parameters and activations; BatchNorm is float32 until it is folded, because means of many batches do
+            not add up in bfloat16.
     """
 
     def __init__(
@@ -38,7 +41,12 @@ class Executor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.schedule: Schedule = merge(programs)
-        self.modules = {step.id: cut(space, step.operation, weights).to(device, dtype) for step in self.schedule.steps}
+        self.modules = {
+            step.id: cut(space, step.operation, weights).to(device, dtype, memory_format=torch.channels_last)
+            for step in self.schedule.steps
+        }
+        for layer in self._norms():
+            layer.float()
 
     def recalibrate(self, batches: Iterable[Tensor]) -> None:
         """Replaces all BatchNorm statistics by the mean over `batches` of each batch's own.
@@ -67,7 +75,7 @@ class Executor:
         readers: dict[str, list[int]] = {}
         for index, output in enumerate(self.schedule.outputs):
             readers.setdefault(output, []).append(index)
-        results = {IMAGE: images}
+        results = {IMAGE: images.contiguous(memory_format=torch.channels_last)}
         for instruction in self.schedule.instructions:
             step = instruction.step
             result = self.modules[step.id](*(results[name] for name in step.inputs))

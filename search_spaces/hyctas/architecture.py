@@ -100,9 +100,9 @@ def _branch(description: Mapping[str, Any], index: int) -> Branch:
     if cells < 1 or len(paths) != cells or len(downs) != cells or len(widths) != cells - 1:
         got = f"{cells}, {len(paths)}, {len(downs)}, {len(widths)}"
         raise InvalidGenotype(f"{where}: ops, paths, downs, widths must have n, n, n, n-1 entries, got {got}")
-    if wrong := [op for op in ops if op not in range(len(OPERATORS))]:
+    if wrong := [op for op in ops if type(op) is not int or op not in range(len(OPERATORS))]:
         raise InvalidGenotype(f"{where}: an op is 0 to {len(OPERATORS) - 1}, got {wrong[0]!r}")
-    if wrong := [down for down in downs if down not in (0, 1)]:
+    if wrong := [down for down in downs if type(down) is not int or down not in (0, 1)]:
         raise InvalidGenotype(f"{where}: downs are 0 or 1, got {wrong[0]!r}")
     twelfths = [width * 12 if isinstance(width, int | float) else float("nan") for width in widths]
     if wrong := [w for w, t in zip(widths, twelfths, strict=True) if not min(abs(t - k) for k in WIDTHS) < 1e-6]:

@@ -41,8 +41,8 @@ def decode(layers: int, count: int, genotype: Genotype) -> HyctasArchitecture:
     if len(genotype) != len(allowed):
         raise InvalidGenotype(f"a genotype of {count} branches has {len(allowed)} genes, got {len(genotype)}")
     for index, (gene, values) in enumerate(zip(genotype, allowed, strict=True)):
-        if not 0 <= gene < values:
-            raise InvalidGenotype(f"gene {index} must be 0 to {values - 1}, got {gene}")
+        if type(gene) is not int or not 0 <= gene < values:
+            raise InvalidGenotype(f"gene {index} must be an integer from 0 to {values - 1}, got {gene!r}")
     genes = iter(genotype)
     ends = combinations_of_ends(count)[next(genes)]
     return HyctasArchitecture(tuple(_decode_branch(layers, end, genes) for end in ends))

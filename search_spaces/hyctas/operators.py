@@ -102,14 +102,15 @@ class LightConv2(LightConv):
 class PixelAttention(nn.Module):
     """Attention among all pixels, added to its input: y = x + gamma * softmax(q k') v, one head, unscaled.
 
-    q and k have O // 8 channels, v has O; gamma is learned and starts at 0, so that the module starts as identity.
-    Memory is quadratic in the pixels. Source: the authors' retraining code.
+    q and k have O // 8 channels (at least 1), v has O; gamma is learned and starts at 0, so that the module starts as
+    identity. Memory is quadratic in the pixels. Source: the authors' retraining code.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.query = nn.Conv2d(channels, channels // 8, 1)
-        self.key = nn.Conv2d(channels, channels // 8, 1)
+        narrow = max(1, channels // 8)
+        self.query = nn.Conv2d(channels, narrow, 1)
+        self.key = nn.Conv2d(channels, narrow, 1)
         self.value = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
@@ -121,6 +122,10 @@ class PixelAttention(nn.Module):
     def product_macs(self, pixels: int) -> int:
         """q k' and the weighted sum of v: P^2 (O // 8 + O)."""
         return pixels**2 * (self.query.out_channels + self.value.out_channels)
+
+    def product_elements(self, pixels: int) -> int:
+        """The attention weights: P^2."""
+        return pixels**2
 
 
 class PublishedAttention(nn.Module):
@@ -146,24 +151,31 @@ class MultiHeadAttention(nn.Module):
     """Scaled attention among all pixels, added to its input: (B, d, H, W) -> the same.
 
     The matrix of attention weights is never held where torch has a fused kernel: memory is linear in the pixels.
+    Query, key and value are convolutions of their own, so that each keeps its role in a leading slice of the weights.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key = nn.Conv2d(channels, channels, 1, bias=False)  # softmax cancels a bias of keys
+        self.value = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        # (B, 3, heads, d / heads, HW) -> three of (B, heads, HW, d / heads)
-        split = self.qkv(x).reshape(batch, 3, self.heads, channels // self.heads, height * width)
-        q, k, v = (part.contiguous() for part in split.transpose(3, 4).unbind(1))
+        split = (batch, self.heads, channels // self.heads, height * width)
+        # three of (B, heads, HW, d / heads)
+        q, k, v = (conv(x).view(split).mT.contiguous() for conv in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(q, k, v)
         return x + mixed.transpose(2, 3).reshape(batch, channels, height, width)
 
     def product_macs(self, pixels: int) -> int:
         """q k' and the weighted sum of v: 2 P^2 d."""
-        return 2 * pixels**2 * self.qkv.in_channels
+        return 2 * pixels**2 * self.query.in_channels
+
+    def product_elements(self, pixels: int) -> int:
+        """None: a fused kernel keeps its inputs alone."""
+        return 0
 
 
 class BottleneckAttention(nn.Module):

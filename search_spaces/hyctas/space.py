@@ -18,6 +18,8 @@ from search_spaces.hyctas.operators import BODIES, OPERATORS, Cell
 from search_spaces.hyctas.settings import WIDTHS, HyctasSettings
 
 ISLAND = "branches-"
+MOST_DRAWS = 1000
+"""Random architectures that are tried for one that breaks no constraint."""
 
 
 class HyctasSpace:
@@ -63,14 +65,24 @@ class HyctasSpace:
         return island, encoding.encode(self.settings.layers, architecture)
 
     def architecture_from_json(self, description: Mapping[str, Any]) -> HyctasArchitecture:
-        return HyctasArchitecture.from_json(description)
+        architecture = HyctasArchitecture.from_json(description)
+        self.encode(architecture)  # raises where the space does not hold it
+        return architecture
 
     def sample(self, island: str, rng: np.random.Generator) -> Genotype:
-        """Ends, descents, operators and widths uniformly among those that break no constraint."""
-        while True:
+        """Ends, descents, operators and widths uniformly among those that break no constraint.
+
+        Raises:
+            ValueError: of many random architectures none fits into the memory limit.
+        """
+        for _ in range(MOST_DRAWS):
             architecture = self._draw(self._branch_count(island), rng)
-            if not self.violations(architecture):
+            if not (violations := self.violations(architecture)):
                 return self.encode(architecture)[1]
+        raise ValueError(
+            f"space.memory_limit_bytes: none of {MOST_DRAWS} random architectures of {island} fits, the last one: "
+            f"{violations[0].words}"
+        )
 
     def _draw(self, count: int, rng: np.random.Generator) -> HyctasArchitecture:
         layers = self.settings.layers

@@ -17,6 +17,9 @@ STORE_SLACK_BYTES = 128 * 2**20
 
 ADVICE = "start one with `ray start --head`, or leave out --address to run on this machine"
 KNOCK_S = 10.0
+HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""An empty SETTINGS frame, as both sides of an HTTP/2 connection send first; its fourth byte is the frame's type."""
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
 
 
 def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
@@ -27,7 +30,7 @@ def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
     nothing stays behind when this process is killed.
 
     Raises:
-        ConnectionError: nothing answers at `address`, or it wants a token that it was not given.
+        ConnectionError: nothing of use answers at `address`, or it wants a token that it was not given.
     """
     if ray.is_initialized():
         return False
@@ -48,17 +51,28 @@ def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
             advice = "set RAY_AUTH_MODE=token, with its token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
             raise ConnectionError(f"the Ray at {address} wants a token; {advice}") from None
         raise ConnectionError(f"no Ray answers at {address}; {ADVICE}") from error
+    except (ValueError, RuntimeError) as error:  # an address that is none, a cluster of another version
+        if address is None:
+            raise
+        words = " ".join(str(error).split())[:300]
+        raise ConnectionError(f"the Ray at {address} cannot be used: {words}; {ADVICE}") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in place; signals are the caller's
 
 
 def _knock(address: str) -> None:
-    """Raises ConnectionError if nothing listens at host:port: Ray itself would try for minutes."""
+    """Raises ConnectionError if no gRPC server answers at host:port: Ray itself would try for minutes, unstoppably."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return  # a word such as auto
     try:
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.sendall(HTTP2_PREFACE)
+            answer = connection.recv(len(HTTP2_SETTINGS))
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"no Ray answers at {address}: {error}; {ADVICE}") from None
+    if answer[3:4] != HTTP2_SETTINGS[3:4]:
+        raise ConnectionError(f"what answers at {address} is no Ray; {ADVICE}")

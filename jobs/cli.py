@@ -73,7 +73,6 @@ def search(
         from jobs.progress import Display
 
         study = job.Study(FileStore(store), loaded.study)
-        out.print(f"study {loaded.study} in {study.folder}", highlight=False, soft_wrap=True)
         _finish(study, job.search(loaded, study, Display(out), address, in_process))
 
 

@@ -29,6 +29,10 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
 
+    def say(self, line: str) -> None:
+        """Prints a line as it is."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     @contextmanager
     def training(self) -> Iterator[Callable[[TrainingProgress], None]]:
         """A function that shows how far training is."""
@@ -59,17 +63,14 @@ class Display:
             nonlocal printed_s, last
             last = line(progress)
             if time.monotonic() - printed_s > QUIET_S:
-                self._print(last)
+                self.say(last)
                 printed_s, last = time.monotonic(), ""
 
         try:
             yield show
         finally:
             if last:
-                self._print(last)
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True)
+                self.say(last)
 
 
 def duration(seconds: float | None) -> str:

@@ -21,11 +21,13 @@ from jobs.progress import Display
 from orchestrator.config import Recipe
 from orchestrator.island import make_islands
 from orchestrator.journal import Journal
+from orchestrator.limits import check_limits
 from orchestrator.loop import Ending, EndReason, Search
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
-from orchestrator.protocols import EvaluationPool, Tracker
-from orchestrator.study import create_study, read_study, read_weights
+from orchestrator.protocols import EvaluationPool, ObjectMissing, Tracker
+from orchestrator.study import StudyMissing, check_free, create_study, read_study, read_weights
+from search_spaces.base import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,20 @@ class Study:
 
     @classmethod
     def at(cls, name: str, store: Path) -> Study:
-        """The study that a person means: its name in the store, or the path of its folder."""
+        """The study that a person means: its name in the store, or the path of its folder.
+
+        Raises:
+            StudyMissing: there is none.
+        """
         path = Path(name)
         if (path / "manifest.json").is_file():
             return cls(FileStore(path.absolute().parent), path.absolute().name)
+        found = sorted(manifest.parent.name for manifest in store.glob("*/manifest.json"))
+        if name not in found:
+            held = f"it holds {', '.join(found)}" if found else "it holds none"
+            raise StudyMissing(
+                f"there is no study {name} in the store {store}: {held}; say --store DIR for another store"
+            )
         return cls(FileStore(store), name)
 
     @property
@@ -83,12 +95,15 @@ def search(recipe: Recipe, study: Study, display: Display, address: str | None, 
         ValueError: the study exists, or something in the recipe cannot be run here; one sentence.
         StoreError: the store cannot be written.
     """
-    Objectives.from_settings(recipe.objectives)
-    make_space(recipe)
-    _check_data(recipe)
     study.store.probe()
+    check_free(study.store, recipe.study)
+    _check_limits(recipe)
+    if address is not None and not in_process:
+        from infra.ray_cluster import connect
+
+        connect(address, cpus=0, weights_bytes=0)
     create_study(study.store, recipe)
-    Journal.create(study.store, recipe.study, make_space(recipe).islands)
+    display.say(f"study {study.name} in {study.folder}")
     return resume(study, display, address, in_process)
 
 
@@ -106,7 +121,7 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
         if weights is None:
             return Ending(EndReason.STOPPED, "stopped in training")
         objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
-        journal = Journal.open(study.store, study.name)
+        journal = _journal(study, space)
         islands = make_islands(recipe, space, objectives, journal)
         tracker = _tracker(recipe, study)
         tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
@@ -121,12 +136,32 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
             pool.close()
 
 
-def _check_data(recipe: Recipe) -> None:
-    """Reads the data set once, before anything expensive starts."""
-    if recipe.data is not None:
-        from jobs.composition import load_data
+def _check_limits(recipe: Recipe) -> None:
+    """Reads the data set and looks for an architecture within the limits, before anything expensive starts."""
+    objectives = Objectives.from_settings(recipe.objectives)
+    if recipe.data is None:
+        check_limits(make_space(recipe), objectives, lambda architecture: architecture.metrics())
+        return
+    from jobs.composition import load_data, make_network_space
+    from search_spaces.complexity import ComplexityCounter
 
-        load_data(recipe)
+    data = load_data(recipe)
+    space = make_network_space(recipe, data.n_classes)
+    counter, shape = ComplexityCounter(space.build), (1, 3, *data.validation.size)
+
+    def counted(architecture: Any) -> dict[str, float]:
+        cost = counter.count(space.lower(architecture), shape)
+        return {"macs": cost.macs, "params": cost.params}
+
+    check_limits(space, objectives, counted)
+
+
+def _journal(study: Study, space: SearchSpace[Any]) -> Journal:
+    """The study's journal; an empty one if the study was killed before it had any."""
+    try:
+        return Journal.open(study.store, study.name)
+    except ObjectMissing:
+        return Journal.create(study.store, study.name, space.islands)
 
 
 def _weights(recipe: Recipe, study: Study, display: Display, stop: Stop) -> Mapping[str, np.ndarray] | None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from search_spaces.data.settings import DataSettings
 from search_spaces.hyctas.settings import HyctasSettings
+from search_spaces.mistakes import mistakes
 from search_spaces.settings import Settings
 from search_spaces.toy import ToySettings
 from search_spaces.training.settings import TrainingSettings
 
 ObjectiveName = Literal["miou", "latency_ms", "macs", "params"]
+STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SpaceSettings = Annotated[HyctasSettings | ToySettings, Field(discriminator="name")]
 
 
@@ -40,7 +51,7 @@ class SamplerSettings(Settings):
     mode: Literal["generational", "steady-state"] = "generational"
     """`generational`: the paper's NSGA-II; `steady-state`: (mu + 1) survival, no barrier. For nsga2 alone."""
     population_size: int = Field(default=40, ge=2)
-    """Candidates in a generation; the first generation is random."""
+    """Candidates in a generation; the first generation is random, and so is all of a budget that is no larger."""
     crossover_probability: float = Field(default=0.9, ge=0, le=1)
     """Probability that an offspring mixes two parents, gene by gene."""
     mutation_probability: float = Field(default=0.02, ge=0, le=1)
@@ -68,7 +79,8 @@ class WorkerSettings(Settings):
     threads: PositiveInt = 1
     """CPU threads of each worker."""
     batch: PositiveInt = 1
-    """Most candidates that are submitted at once, to be evaluated together. Changes no result."""
+    """Most candidates that are submitted at once, to be evaluated together; the window allows no more than itself + 1.
+    Changes no result."""
     window: PositiveInt = 8
     """How far the sampler may ask ahead of the oldest result that it has not been told, in candidates."""
     max_attempts: PositiveInt = 3
@@ -114,7 +126,7 @@ class TrackingSettings(Settings):
 class Recipe(Settings):
     """A study: `(recipe, supernet weights, seed)` fix every candidate that it looks at."""
 
-    study: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    study: str
     """Name of the study: its folder in the store and its experiment in MLflow."""
     seed: NonNegativeInt = 0
     """Root seed; everything random draws from a child of it."""
@@ -129,6 +141,15 @@ class Recipe(Settings):
     workers: WorkerSettings = WorkerSettings()
     tracking: TrackingSettings = TrackingSettings()
 
+    @field_validator("study")
+    @classmethod
+    def _study_is_a_name(cls, study: str) -> str:
+        if not STUDY_NAME.fullmatch(study):
+            raise ValueError(
+                f"a study's name is 1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit first, got {study!r}"
+            )
+        return study
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = [objective.name for objective in self.objectives]
@@ -137,7 +158,20 @@ class Recipe(Settings):
         if "latency_ms" in names and not self.latency.measure:
             raise ValueError("latency.measure must be true when latency_ms is an objective, got false")
         if self.space.name != "toy" and (self.data is None or self.training is None):
-            raise ValueError(f"space {self.space.name} needs the sections data and training")
+            lacking = [name for name in ("data", "training") if getattr(self, name) is None]
+            raise ValueError(f"space {self.space.name} needs the section {' and the section '.join(lacking)}")
+        superfluous = [name for name in ("data", "training") if getattr(self, name) is not None]
+        if self.space.name == "toy" and superfluous:
+            raise ValueError(
+                f"space toy has no networks: leave out the section {' and the section '.join(superfluous)}"
+            )
+        islands = len(self.space.branches) if isinstance(self.space, HyctasSettings) else 0
+        given = self.training.island_probabilities if self.training else None
+        if given is not None and len(given) != islands:
+            raise ValueError(
+                f"training.island_probabilities must have {islands} entries, one for each of space.branches, "
+                f"got {len(given)}"
+            )
         limited = isinstance(self.space, HyctasSettings) and self.space.memory_limit_bytes is not None
         if limited and self.training is not None and self.training.augmentation.crop is None:
             raise ValueError("space.memory_limit_bytes needs training.augmentation.crop, got null: memory goes with it")
@@ -153,16 +187,4 @@ def read_recipe(document: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise RecipeError("\n".join(f"{where}: {_sentence(dict(mistake))}" for mistake in error.errors())) from None
-
-
-def _sentence(mistake: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in mistake["loc"]) or "recipe"
-    message = str(mistake["msg"]).removeprefix("Value error, ")
-    if mistake["type"] == "missing":
-        return f"{path} is required"
-    if mistake["type"] == "extra_forbidden":
-        return f"{path} is not a known key"
-    if mistake["loc"] and mistake["type"] != "value_error":
-        return f"{path}: {message[0].lower()}{message[1:]}, got {mistake['input']!r}"
-    return f"{path}: {message}"
+        raise RecipeError("\n".join(f"{where}: {words}" for words in mistakes(error, Recipe))) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -51,13 +52,32 @@ def create_study(store: Store, recipe: Recipe) -> Manifest:
     manifest = Manifest(recipe, library_versions())
     document = {"recipe": recipe.model_dump(mode="json"), "versions": dict(manifest.versions)}
     try:
-        store.create(f"{recipe.study}/manifest.json", json.dumps(document, indent=1).encode())
+        store.create(_manifest_key(recipe.study), json.dumps(document, indent=1).encode())
     except ObjectExists:
-        raise StudyExists(
-            f"study {recipe.study} exists already: continue it with `archipelago resume`, or name the new one "
-            f"differently with `--set study=NAME`"
-        ) from None
+        raise _taken(recipe.study) from None
     return manifest
+
+
+def check_free(store: Store, study: str) -> None:
+    """Finds out early what `create_study` would say at last.
+
+    Raises:
+        StudyExists: the store holds a study of this name.
+    """
+    with suppress(ObjectMissing):
+        store.read(_manifest_key(study))
+        raise _taken(study)
+
+
+def _taken(study: str) -> StudyExists:
+    return StudyExists(
+        f"study {study} exists already: go on with it by `archipelago resume {study}`, or give the new one another "
+        f"name by --set study=NAME"
+    )
+
+
+def _manifest_key(study: str) -> str:
+    return f"{study}/manifest.json"
 
 
 def read_study(store: Store, study: str) -> Manifest:
@@ -67,7 +87,7 @@ def read_study(store: Store, study: str) -> Manifest:
         StudyMissing: there is none, or it is not a manifest.
         RecipeError: its recipe is not one that this version can run.
     """
-    key = f"{study}/manifest.json"
+    key = _manifest_key(study)
     try:
         data = store.read(key)
     except ObjectMissing:
@@ -76,7 +96,7 @@ def read_study(store: Store, study: str) -> Manifest:
         document = json.loads(data)
         recipe, versions = document["recipe"], {str(name): str(of) for name, of in document["versions"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyMissing(f"{key} is not a manifest: {error!r}") from error
+        raise StudyMissing(f"{key} is not a manifest ({error!r}): restore it, or begin another study") from error
     return Manifest(read_recipe(recipe, key), versions)
 
 

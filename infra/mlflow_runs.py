@@ -36,6 +36,8 @@ PARENT = "mlflow.parentRunId"
 STUDY = "archipelago.study"
 ROOT = "archipelago.root"
 """The id of the study's run, on every run below it."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the UI show the experiment as training runs rather than as traces of language models."""
 ON_FRONT = "on_front"
 BATCH_PARAMS, BATCH_METRICS = 100, 1000
 """What MLflow takes in one call."""
@@ -78,7 +80,9 @@ class StudyRuns:
         self._client = MlflowClient(uri)
         found = self._client.get_experiment_by_name(experiment)
         location = None if artifacts is None else artifacts.absolute().as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
+        self._experiment = (
+            found.experiment_id if found else self._client.create_experiment(experiment, location, EXPERIMENT_TAGS)
+        )
         self._islands: dict[str, str] = {}
         self._candidates: dict[tuple[str, int], _CandidateRun] = {}
         self._steps: dict[tuple[str, str], int] = {}
@@ -144,9 +148,15 @@ class StudyRuns:
         rows = [_row(event, on_front.get((event.candidate.island, event.candidate.number), False)) for event in events]
         columns = dict.fromkeys(name for row in rows for name in row)
         table = pa.table({name: [row.get(name) for row in rows] for name in columns})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        self.write_file("archive.parquet", sink.getvalue().to_pybytes())
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """An artifact of the study's run."""
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "archive.parquet")
-            pq.write_table(table, path)
+            path = Path(folder, name)
+            path.write_bytes(data)
             self._client.log_artifact(self._root, str(path))
 
     def close(self, status: str) -> None:

@@ -63,6 +63,7 @@ class MlflowTracker:
         self._points: list[Point] = []
         self._archive: dict[tuple[str, int], Event] = {}
         self._front: dict[tuple[str, int], bool] = {}
+        self._files: dict[str, bytes] = {}
         self._status = ""
         self._given_up = False
         self._refused = 0
@@ -98,6 +99,10 @@ class MlflowTracker:
     def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None:
         with self._changed:
             self._points.append((island, evaluated, dict(metrics)))
+
+    def attach(self, name: str, data: bytes) -> None:
+        with self._changed:
+            self._files[name] = data
 
     def finish(self, status: str) -> None:
         if self._writer is None:
@@ -147,6 +152,8 @@ class MlflowTracker:
                 gathered_s = time.monotonic()
         self._write_gathered(runs)
         self._insist(lambda: runs.write_archive(self._archive.values(), self._front), "write the archive")
+        for name, data in self._files.items():
+            self._insist(partial(runs.write_file, name, data), f"write {name}")
         self._insist(lambda: runs.close(self._status), "close the study's runs")
 
     def _write_gathered(self, runs: StudyRuns) -> None:

@@ -2,9 +2,10 @@
 
 A candidate goes  queue -> worker -> (lane -> timer) -> outcome.  A worker gets batches of candidates of one island,
 which it evaluates together; at most two batches are with a worker, so that it never waits for the driver, and a batch
-is smaller where another worker would idle for it. The lane holds what is scored and not yet timed; when `LatencySettings.block`
-candidates wait there, or the caller has nothing else to do, no accuracy work is handed out, what runs is let finish,
-and the timer takes the candidates of the lane one after another. So nothing of ours runs while a latency is measured.
+is smaller where another worker would idle for it. The lane holds what is scored and not yet timed; when
+`LatencySettings.block` candidates wait there, or the caller has nothing else to do, no accuracy work is handed out,
+what runs is let finish, and the timer takes the candidates of the lane one after another. So nothing of ours runs while
+a latency is measured.
 
 A worker that dies gives back the batch that it was working on as `Failure(INFRASTRUCTURE)`; the one behind it had not
 begun and goes to another worker. A fresh actor takes the dead one's place, until four in a row have died.

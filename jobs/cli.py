@@ -106,12 +106,21 @@ def status(study: StudyArgument, store: StoreOption = Path("studies"), as_json: 
 
 
 @app.command()
-def front(study: StudyArgument, store: StoreOption = Path("studies"), as_json: JsonOption = False) -> None:
+def front(
+    study: StudyArgument,
+    store: StoreOption = Path("studies"),
+    as_json: JsonOption = False,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the fronts into a PNG file.")] = None,
+) -> None:
     """The Pareto front of each island."""
     with sentences():
         from jobs import tables
 
         report = tables.StudyReport.read(_study(study, store))
+        if picture is not None:
+            from orchestrator.report.fronts import fronts_png
+
+            picture.write_bytes(fronts_png(report.recipe.study, report.objectives, report.events))
         if as_json:
             print(json.dumps(report.front_rows()))
         else:

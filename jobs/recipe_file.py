@@ -23,7 +23,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     text, where = _read(name)
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date without such a day is a ValueError
         raise RecipeError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise RecipeError(f"{where} must hold a mapping of sections (study, space, data, ...), got {document!r:.80}")
@@ -55,7 +55,7 @@ def _apply(document: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
     *parents, last = path.split(".")
     place: Any = document

@@ -26,6 +26,7 @@ from orchestrator.loop import Ending, EndReason, Search
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
 from orchestrator.protocols import EvaluationPool, ObjectMissing, Tracker
+from orchestrator.report.fronts import fronts_png
 from orchestrator.study import StudyMissing, check_free, create_study, read_study, read_weights
 from search_spaces.base import SearchSpace
 
@@ -130,8 +131,17 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
         pool = _pool(recipe, weights, address, in_process)
         try:
             with display.searching() as show:
-                loop = Search(islands, pool, journal, tracker, describer(space), recipe.workers.batch, stop, show)
-                return loop.run()
+                return Search(
+                    islands=islands,
+                    pool=pool,
+                    journal=journal,
+                    tracker=tracker,
+                    describe=describer(space),
+                    batch_size=recipe.workers.batch,
+                    stop=stop,
+                    pictures=lambda: {"fronts.png": draw_fronts(study.name, objectives, journal)},
+                    on_progress=show,
+                ).run()
         finally:
             pool.close()
 
@@ -212,6 +222,11 @@ def _parameters(recipe: Recipe, digest: str | None) -> dict[str, str]:
     return flat
 
 
+def draw_fronts(title: str, objectives: Objectives, journal: Journal) -> bytes:
+    """A PNG of what the journal holds."""
+    return fronts_png(title, objectives, {island: journal.events(island) for island in journal.islands})
+
+
 class NoTracker:
     """A `Tracker` for studies that nobody tracks."""
 
@@ -220,5 +235,7 @@ class NoTracker:
     def record(self, event: Any, description: Mapping[str, str], on_front: bool) -> None: ...
 
     def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None: ...
+
+    def attach(self, name: str, data: bytes) -> None: ...
 
     def finish(self, status: str) -> None: ...

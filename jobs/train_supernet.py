@@ -22,9 +22,6 @@ from orchestrator.study import read_weights, record_weights
 from search_spaces.training.settings import TrainingProgress
 from search_spaces.training.trainer import SupernetTrainer
 
-CHECKPOINT_S = 60.0
-"""Seconds between checkpoints: what a killed training loses at most."""
-
 
 class TrainingStopped(RuntimeError):
     """Training ended on request; its last checkpoint is in the store."""
@@ -74,7 +71,7 @@ def _train(
         now_s = time.monotonic()
         left_s = (now_s - began_s) / (trainer.step - first) * (steps - trainer.step)
         on_progress(TrainingProgress(trainer.step, steps, mean, left_s))
-        if stop() or now_s - saved_s > CHECKPOINT_S:
+        if stop() or now_s - saved_s > trainer.settings.checkpoint_s:
             checkpoints.save(trainer.step, trainer.checkpoint())
             saved_s = now_s
         if stop():

@@ -13,7 +13,7 @@ All islands share the pool: while one waits at the end of a generation, the othe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -70,6 +70,8 @@ class Search:
     """Most candidates, of one island, that are submitted in one call."""
     stop: Callable[[], bool] = _never
     """Asked between rounds: true ends the search."""
+    pictures: Callable[[], Mapping[str, bytes]] = dict
+    """Files for the tracker, by name, made when the search ends."""
     on_progress: Callable[[Progress], None] = _unwatched
     """Called at the start, after every round, and at the end."""
     now: Callable[[], float] = time.monotonic
@@ -81,6 +83,8 @@ class Search:
         try:
             ending = self._rounds()
             self._settle_fronts()
+            for name, data in self.pictures().items():
+                self.tracker.attach(name, data)
             status = TRACKER_STATUS[ending.reason]
             return ending
         finally:

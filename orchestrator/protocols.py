@@ -116,5 +116,8 @@ class Tracker(Protocol):
     def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None:
         """Takes an island's running figures (hypervolume, best so far) after `evaluated` candidates."""
 
+    def attach(self, name: str, data: bytes) -> None:
+        """Takes a file that belongs to the study, such as a picture; the last one of a name counts."""
+
     def finish(self, status: str) -> None:
         """Writes what is waiting, marks the runs as `status` ('FINISHED', 'FAILED', 'KILLED') and lets go."""

@@ -96,7 +96,7 @@ def read_study(store: Store, study: str) -> Manifest:
         document = json.loads(data)
         recipe, versions = document["recipe"], {str(name): str(of) for name, of in document["versions"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyMissing(f"{key} is not a manifest ({error!r}): restore it, or begin another study") from error
+        raise StudyMissing(f"{key} is not the manifest of a study: restore it, or begin another study") from error
     return Manifest(read_recipe(recipe, key), versions)
 
 

@@ -124,6 +124,7 @@ class MemoryTracker:
     on_front: dict[tuple[str, int], bool] = field(default_factory=dict)
     descriptions: dict[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
     figures: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def start(self, study: str, parameters: Mapping[str, str]) -> None:
         self.status = "RUNNING"
@@ -134,6 +135,9 @@ class MemoryTracker:
 
     def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None:
         self.figures[island] = {"evaluated": evaluated, **metrics}
+
+    def attach(self, name: str, data: bytes) -> None:
+        self.files[name] = data
 
     def finish(self, status: str) -> None:
         self.status = status

@@ -42,7 +42,7 @@ class Executor:
     ) -> None:
         self.schedule: Schedule = merge(programs)
         self.modules = {
-            step.id: cut(space, step.operation, weights).to(device, dtype, memory_format=torch.channels_last)
+            step.id: cut(space, step.operation, weights).to(device, dtype).to(memory_format=torch.channels_last)
             for step in self.schedule.steps
         }
         for layer in self._norms():

@@ -1,0 +1,54 @@
+"""Small network spaces, weights and scenes that tests of several packages share."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.settings import SyntheticSettings
+from search_spaces.data.synthetic import load_synthetic
+from search_spaces.hyctas.architecture import HyctasArchitecture
+from search_spaces.hyctas.settings import HyctasSettings
+from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.supernet import Supernet, Weights, shared_name
+
+
+@cache
+def scenes() -> SegmentationData:
+    """24 training and 8 validation scenes of 32 x 64 pixels, drawn in a moment."""
+    sizes = {"height_px": 32, "width_px": 64, "train_images": 24, "validation_images": 8, "test_images": 1}
+    return load_synthetic(SyntheticSettings(**sizes), lambda path: None)  # type: ignore[arg-type]  # unused
+
+
+def small_space(layers: int = 4, filters: int = 2, **settings: object) -> HyctasSpace:
+    """A HyCTAS space of small networks for the classes of `scenes`."""
+    return HyctasSpace(HyctasSettings(layers=layers, filters=filters, **settings), scenes().n_classes)  # type: ignore[arg-type]
+
+
+def awake(supernet: Supernet) -> Supernet:
+    """The supernet as after some training: what starts at a constant is random, gates of attention are open."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for key, weight in supernet.weights.items():
+            if weight.dim() == 1:
+                low = 0.5 if shared_name(key).endswith(("weight", "gamma")) else -0.5
+                weight.uniform_(low, low + 1, generator=generator)
+    return supernet
+
+
+def small_weights(space: HyctasSpace) -> Weights:
+    """Weights of a supernet that is awake, read-only as workers of a node see them."""
+    weights = awake(Supernet(space, torch.Generator().manual_seed(0))).to_numpy()
+    for array in weights.values():
+        array.flags.writeable = False
+    return weights
+
+
+def by_ends(space: HyctasSpace, seed: int = 0) -> dict[tuple[int, ...], HyctasArchitecture]:
+    """A random architecture for each combination of ends that the space has."""
+    rng = np.random.default_rng(seed)
+    samples = (space.decode(island, space.sample(island, rng)) for island in space.islands for _ in range(40))
+    return {architecture.ends: architecture for architecture in samples}

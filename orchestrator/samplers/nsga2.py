@@ -10,8 +10,8 @@ about: nobody knows how good they are.
 
 Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II"; "Real-Time Image Segmentation
 via Hybrid Convolutional-Transformer Architecture Search" (HyCTAS), algorithm 1, from which we differ in genes
-(integers, not one-hot bits) and in mutation (a gene is set to another of its values, and an offspring that is one of its
-parents is changed in one gene).
+(integers, not one-hot bits) and in mutation (a gene is set to another of its values, and an offspring that is one of
+its parents is changed in one gene).
 """
 
 from __future__ import annotations

@@ -18,6 +18,9 @@ from search_spaces.base import InvalidGenotype
 from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.settings import WIDTHS, HyctasSettings, Width
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.mistakes import mistakes
+
+Pixels = Annotated[int, Field(ge=32, le=65536)]
 
 
 class NetworkFileError(ValueError):
@@ -40,11 +43,11 @@ class _Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    Fch: PositiveInt
+    Fch: Annotated[int, Field(ge=1, le=128)]
     stem_head_width: tuple[float, float]
     model_type: Literal[0, 1, 2]
-    num_classes: PositiveInt
-    input: tuple[PositiveInt, Literal[3], Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]]
+    num_classes: Annotated[int, Field(ge=1, le=65536)]
+    input: tuple[PositiveInt, Literal[3], Pixels, Pixels]
     norm: Literal["BN"] = "BN"
     sem_only: Literal[True] = True
     use_aux: Literal[False] = False
@@ -70,10 +73,7 @@ def read_networks(document: object, where: str) -> list[NetworkComplexity]:
     try:
         networks = _File.model_validate(document).networks
     except ValidationError as error:
-        mistake = error.errors()[0]
-        path = ".".join(str(part) for part in mistake["loc"])
-        message = f"{mistake['msg']}, got {str(mistake['input'])[:80]}"
-        raise NetworkFileError(f"{where}: {path}: {message[0].lower()}{message[1:]}") from None
+        raise NetworkFileError("\n".join(f"{where}: {words}" for words in mistakes(error, _File))) from None
     found = []
     for network in networks:
         try:

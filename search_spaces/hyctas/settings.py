@@ -20,7 +20,7 @@ class HyctasSettings(Settings):
     name: Literal["hyctas"] = "hyctas"
     layers: int = Field(default=10, ge=3, le=64)
     """Cells in a branch."""
-    filters: PositiveInt = 8
+    filters: int = Field(default=8, ge=1, le=128)
     """Filter multiplier: a full-width feature has 8 x filters channels at stride 8, doubled at each stride."""
     branches: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
     """Branch counts to search, an island each."""

@@ -51,6 +51,8 @@ class TrainingSettings(Settings):
     """Share of the pixels, the hardest, whose loss counts; null: all. The authors' retraining: 0.2."""
     gradient_norm: PositiveFloat | None = None
     """Largest norm of a step's gradient; null: not clipped."""
+    checkpoint_s: PositiveFloat = 60.0
+    """Seconds between checkpoints: what a killed training loses at most. Changes no result."""
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights, which is what is searched; null: the last weights are."""
 

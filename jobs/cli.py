@@ -1,9 +1,11 @@
-"""`archipelago`: what a person types. Each command says what it needs, and one sentence when something is wrong."""
+"""`archipelago`: what a person types. What is wrong with the input is said in one sentence, with exit code 2."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,10 +22,17 @@ if TYPE_CHECKING:
     from jobs.search import Study
 
 BAD_INPUT = 2
+STUDIES = Path("studies")
+"""The store where none is named."""
 EXIT_CODES = {EndReason.FINISHED: 0, EndReason.STOPPED: 130, EndReason.NO_WORKERS: 1}
 
+HELP = """Search neural architectures for dense prediction.
+
+A study trains a supernet, searches every island of its space and keeps the Pareto front of each. It lies in a folder
+of the store, and can be resumed after anything: `archipelago search demo` runs a small one in a few minutes.
+"""
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=HELP
 )
 out, err = Console(), Console(stderr=True)
 
@@ -58,12 +67,15 @@ def sentences() -> Iterator[None]:
 @app.command()
 def search(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships.")],
-    store: StoreOption = Path("studies"),
+    store: StoreOption = STUDIES,
     overrides: SetOption = None,
     address: AddressOption = None,
     in_process: InProcessOption = False,
 ) -> None:
-    """Run a study: train its supernet, search every island, print the fronts."""
+    """Begin a study and run it to its end.
+
+    Trains the supernet, searches every island and prints the fronts. Ctrl-C stops it; `archipelago resume` goes on.
+    """
     with sentences():
         from jobs.recipe_file import load_recipe
 
@@ -79,11 +91,15 @@ def search(
 @app.command()
 def resume(
     study: StudyArgument,
-    store: StoreOption = Path("studies"),
+    store: StoreOption = STUDIES,
     address: AddressOption = None,
     in_process: InProcessOption = False,
 ) -> None:
-    """Go on with a study that was stopped or killed: nothing that its journal holds is evaluated again."""
+    """Go on with a study that was stopped or killed.
+
+    Training goes on from its last checkpoint; nothing that the journal holds is evaluated again. The study ends as it
+    would have without the interruption.
+    """
     with sentences():
         from jobs import search as job
         from jobs.progress import Display
@@ -93,8 +109,8 @@ def resume(
 
 
 @app.command()
-def status(study: StudyArgument, store: StoreOption = Path("studies"), as_json: JsonOption = False) -> None:
-    """How far a study is, island by island."""
+def status(study: StudyArgument, store: StoreOption = STUDIES, as_json: JsonOption = False) -> None:
+    """Show how far a study is."""
     with sentences():
         from jobs import tables
 
@@ -108,11 +124,11 @@ def status(study: StudyArgument, store: StoreOption = Path("studies"), as_json: 
 @app.command()
 def front(
     study: StudyArgument,
-    store: StoreOption = Path("studies"),
+    store: StoreOption = STUDIES,
     as_json: JsonOption = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the fronts into a PNG file.")] = None,
 ) -> None:
-    """The Pareto front of each island."""
+    """Show the Pareto front of each island."""
     with sentences():
         from jobs import tables
 
@@ -129,8 +145,8 @@ def front(
 
 
 @app.command()
-def candidates(study: StudyArgument, store: StoreOption = Path("studies"), as_json: JsonOption = False) -> None:
-    """Every candidate of a study, in the order of its islands and numbers."""
+def candidates(study: StudyArgument, store: StoreOption = STUDIES, as_json: JsonOption = False) -> None:
+    """Show every candidate, failed ones too."""
     with sentences():
         from jobs import tables
 
@@ -138,7 +154,8 @@ def candidates(study: StudyArgument, store: StoreOption = Path("studies"), as_js
         if as_json:
             print(json.dumps(report.candidate_rows()))
         else:
-            out.print(report.candidate_table())
+            for table in report.candidate_tables():
+                out.print(table)
 
 
 @app.command()
@@ -146,7 +163,7 @@ def complexity(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Networks in the JSON format of the HyCTAS authors.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Parameters and multiply-adds of networks in a file.
+    """Count parameters and multiply-adds of networks.
 
     Semantic head only, without auxiliary heads. Multiply-adds are those of convolutions and matrix products over one
     input of the size that the file states, fusions at strides 16 and 32 included.
@@ -168,10 +185,13 @@ def ui(
     study: Annotated[
         str | None, typer.Argument(metavar="[STUDY]", help="A study; without it, the store's runs.")
     ] = None,
-    store: StoreOption = Path("studies"),
+    store: StoreOption = STUDIES,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
-    """Open the MLflow UI over the runs of a study or of a whole store, on this machine alone."""
+    """Compare candidates in the MLflow UI.
+
+    Serves the runs of a study, or of all studies in the store, to this machine alone.
+    """
     with sentences():
         from infra.mlflow_ui import sqlite_uri, ui_command, ui_environment
 
@@ -199,8 +219,8 @@ def _study(name: str, store: Path) -> Study:
 def _json_document(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
 
@@ -209,15 +229,16 @@ def _finish(study: Study, ending: Ending) -> None:
     """Prints the fronts and what to type next; ends with the exit code of the ending."""
     from jobs.tables import StudyReport
 
-    where = f"{study.name} --store {study.store.root}"
+    where = study.name if study.store.root == STUDIES.absolute() else f"{study.name} --store {study.store.root}"
+    program = "archipelago" if shutil.which("archipelago") else sys.argv[0]
     if ending.reason is EndReason.FINISHED:
         for table in StudyReport.read(study).front_tables():
             out.print(table)
-        lines = [f"archipelago front {where}", f"archipelago candidates {where} --json", f"archipelago ui {where}"]
+        lines = [f"{program} front {where}", f"{program} candidates {where} --json", f"{program} ui {where}"]
         out.print("\nLook at it again, get every candidate, or compare them in the MLflow UI:", highlight=False)
     else:
         err.print(f"archipelago: {ending.message}", style="red", highlight=False, markup=False, soft_wrap=True)
-        lines = [f"archipelago resume {where}"]
+        lines = [f"{program} resume {where}"]
         out.print("\nNothing is lost. To go on:", highlight=False)
     for line in lines:
         out.print(f"  {line}", highlight=False, soft_wrap=True)

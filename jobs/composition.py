@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,6 @@ from search_spaces.data.segmentation import SegmentationData
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.toy import ToySettings, ToySpace
-
-STUDIES = Path("studies")
-"""The store where none is named."""
 
 
 def make_space(recipe: Recipe) -> SearchSpace[Any]:

@@ -85,7 +85,7 @@ def _training_table(progress: TrainingProgress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row(
         "training the supernet",
-        ProgressBar(progress.steps, progress.step, width=30),
+        ProgressBar(progress.steps, progress.step, width=20),
         f"{progress.step}/{progress.steps}",
         f"loss {progress.loss:.3f}",
         f"{duration(progress.left_s)} left",
@@ -107,14 +107,14 @@ def _islands_table(progress: Progress) -> RenderableType:
     for island in progress.islands:
         table.add_row(
             island.island,
-            ProgressBar(max(island.budget, 1), island.budget if island.finished else island.done, width=30),
-            f"{island.done}/{island.budget}{' (all there are)' if island.exhausted else ''}",
+            ProgressBar(max(island.budget, 1), island.budget if island.finished else island.done, width=16),
+            f"all {island.done}" if island.exhausted else f"{island.done}/{island.budget}",
             str(island.failed),
             _miou(island),
             f"{island.hypervolume:.4f}",
             str(island.front_size),
         )
-    table.caption = f"{duration(progress.elapsed_s)} so far, {duration(progress.left_s)} left"
+    table.caption = _time(progress)
     table.caption_justify = "left"
     return table
 
@@ -124,7 +124,13 @@ def _islands_line(progress: Progress) -> str:
         f"{one.island} {one.done}/{one.budget} best mIoU {_miou(one)} hypervolume {one.hypervolume:.4f}"
         for one in progress.islands
     )
-    return f"searching: {'; '.join(islands)}; {duration(progress.left_s)} left"
+    return f"searching: {'; '.join(islands)}; {_time(progress)}"
+
+
+def _time(progress: Progress) -> str:
+    if all(island.finished for island in progress.islands):
+        return f"{duration(progress.elapsed_s)} in all"
+    return f"{duration(progress.elapsed_s)} so far, {duration(progress.left_s)} left"
 
 
 def _miou(island: IslandProgress) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from jobs.composition import make_space
 from jobs.search import Study
@@ -18,7 +20,9 @@ from orchestrator.objectives import Objectives
 from orchestrator.records import Event, Measurement
 from orchestrator.study import read_study, read_weights
 from search_spaces.base import SearchSpace
+from search_spaces.hyctas.architecture import LETTERS
 from search_spaces.hyctas.published import NetworkComplexity
+from search_spaces.hyctas.settings import HyctasSettings
 
 METRICS = ("miou", "macs", "params", "latency_ms")
 """Metrics that every row has a column for; None where they were not measured."""
@@ -95,35 +99,55 @@ class StudyReport:
         title = self.recipe.study if self.trained else f"{self.recipe.study} (its supernet is not trained yet)"
         table = _table(title, ("island",), ("done", "budget", "failed", "best mIoU", "hypervolume", "front"))
         for row in self.status_rows():
-            best = "–" if row["best_miou"] is None else f"{row['best_miou']:.4f}"
-            hypervolume = f"{row['hypervolume']:.4f}"
-            table.add_row(row["island"], *map(str, (row["done"], row["budget"], row["failed"])), best, hypervolume,
-                          str(row["front"]))  # fmt: skip
+            counts = [str(row[name]) for name in ("done", "budget", "failed")]
+            figures = [quantity("miou", row["best_miou"]), f"{row['hypervolume']:.4f}", str(row["front"])]
+            table.add_row(row["island"], *counts, *figures)
         return table
 
-    def front_tables(self) -> list[Table]:
+    def front_tables(self) -> list[RenderableType]:
         """A table for each island: its front by the first objective."""
-        return [self._candidates(f"{island}: front of {len(events)} candidates", front(self.objectives, events))
-                for island, events in self.events.items()]  # fmt: skip
+        fronts = {island: front(self.objectives, events) for island, events in self.events.items()}
+        titles = {
+            name: f"{name}: {len(of)} of {len(self.events[name])} are on the front" for name, of in fronts.items()
+        }
+        return [*(self._candidates(titles[name], of) for name, of in fronts.items()), self._legend()]
 
-    def candidate_table(self) -> Table:
-        """A candidate a line."""
-        return self._candidates(self.recipe.study, [event for events in self.events.values() for event in events])
+    def candidate_tables(self) -> list[RenderableType]:
+        """A table for each island: every candidate, by its number."""
+        tables = [self._candidates(f"{island}: all {len(of)}", of) for island, of in self.events.items()]
+        return [*tables, self._legend()]
 
     def _candidates(self, title: str, events: Sequence[Event]) -> Table:
-        table = _table(title, ("candidate",), tuple(HEADINGS.values()), ("architecture",))
+        """A candidate a row, which has a line for each branch."""
+        table = _table(title, ("number",), tuple(HEADINGS.values()), ("architecture",))
         for event in events:
             candidate, result = event.candidate, event.result
             metrics = result.metrics if isinstance(result, Measurement) else {}
-            architecture = self.space.decode(candidate.island, candidate.genotype)
-            words = str(architecture) if isinstance(result, Measurement) else f"failed: {result.message}"
-            cells = (quantity(name, metrics.get(name)) for name in HEADINGS)
-            table.add_row(f"{candidate.island}/{candidate.number:04d}", *cells, words)
+            words = str(self.space.decode(candidate.island, candidate.genotype)).replace(" | ", "\n")
+            if not isinstance(result, Measurement):
+                words += f"\nfailed: {' '.join(result.message.split())}"
+            cells = [quantity(name, metrics.get(name)) for name in HEADINGS]
+            table.add_row(f"{candidate.number:04d}", *cells, Text(words))
         return table
+
+    def _legend(self) -> Text:
+        """What the letters of architectures mean; empty in a space that has none."""
+        if not isinstance(self.recipe.space, HyctasSettings):
+            return Text()
+        letters = ", ".join(f"{letter} {WORDS[name]}" for name, letter in LETTERS.items())
+        return Text(f"A line is a branch: the resolution at its end, and a letter for each cell. {letters}; "
+                    f"↓ follows a cell that halves the resolution.", style="dim")  # fmt: skip
 
 
 HEADINGS = {"miou": "mIoU", "macs": "MACs", "params": "params", "latency_ms": "latency ms"}
 """Column headings by metric."""
+WORDS = {
+    "skip": "skip",
+    "conv": "convolution",
+    "light": "light-weight convolution",
+    "light2": "two in a row",
+    "attention": "self-attention",
+}
 
 
 def complexity_table(counts: Sequence[NetworkComplexity]) -> Table:
@@ -140,10 +164,12 @@ def quantity(name: str, value: float | None) -> str:
         return "–"
     if name == "miou":
         return f"{value:.4f}"
-    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}"
-    return f"{value:.3g}"
+    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")):
+        if value >= 0.9995 * factor or not prefix:
+            scaled = value / factor
+            decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{decimals}f}{prefix}"
+    raise AssertionError("the last prefix takes everything")
 
 
 def _table(title: str, *columns: tuple[str, ...]) -> Table:
@@ -151,5 +177,5 @@ def _table(title: str, *columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
     for index, group in enumerate(columns):
         for name in group:
-            table.add_column(name, justify="right" if index == 1 else "left", overflow="fold")
+            table.add_column(name, justify="right" if index == 1 else "left", no_wrap=index < 2)
     return table

@@ -61,6 +61,10 @@ class ToyArchitecture:
     def to_json(self) -> dict[str, Json]:
         return dict(asdict(self))
 
+    def __str__(self) -> str:
+        tokens = "no attention" if self.tokens is None else f"{self.tokens} tokens"
+        return f"depth {self.depth}, width {self.width}, kernel {self.kernel}, {tokens}"
+
     @property
     def waste(self) -> int:
         """Steps away from the best architecture of this depth, 0 to 7."""

@@ -15,6 +15,8 @@ from search_spaces.hyctas.settings import WIDTHS
 
 STRIDES = (8, 16, 32)
 """The stride of each scale."""
+LETTERS = {"skip": "·", "conv": "C", "light": "L", "light2": "2", "attention": "A"}
+"""The operators as people see them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -79,9 +81,13 @@ class HyctasArchitecture:
         return cls(tuple(sorted(branches, key=lambda branch: branch.end)))
 
     def __str__(self) -> str:
-        """The branches in words: end, layers that go down, and a letter per operator (S C L 2 A)."""
-        letters = {"skip": "S", "conv": "C", "light": "L", "light2": "2", "attention": "A"}
-        return " | ".join(f"1/{STRIDES[b.end]} " + "".join(letters[o] for o in b.operators) for b in self.branches)
+        """Each branch: its end, and for each cell the letter of its operator, with ↓ after a cell that goes down."""
+        return " | ".join(f"1/{STRIDES[branch.end]:<2} {_letters(branch)}" for branch in self.branches)
+
+
+def _letters(branch: Branch) -> str:
+    cells = enumerate(branch.operators)
+    return "".join(LETTERS[name] + ("↓" if layer in branch.downs else "") for layer, name in cells)
 
 
 def _list(value: object, where: str) -> Sequence[Any]:

@@ -41,10 +41,9 @@ class Executor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.schedule: Schedule = merge(programs)
-        self.modules = {
-            step.id: cut(space, step.operation, weights).to(device, dtype).to(memory_format=torch.channels_last)
-            for step in self.schedule.steps
-        }
+        self.modules = {step.id: cut(space, step.operation, weights).to(device, dtype) for step in self.schedule.steps}
+        for module in self.modules.values():
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
         for layer in self._norms():
             layer.float()
 

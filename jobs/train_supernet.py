@@ -46,7 +46,8 @@ def supernet_weights(
     torch.set_num_threads(threads)
     data = load_data(recipe)
     assert recipe.training is not None
-    trainer = SupernetTrainer(make_network_space(recipe, data.n_classes), data, recipe.training, recipe.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trainer = SupernetTrainer(make_network_space(recipe, data.n_classes), data, recipe.training, recipe.seed, device)
     checkpoints = Checkpoints(store, recipe.study)
     if (state := checkpoints.newest()) is not None:
         trainer.restore(state)

@@ -90,11 +90,11 @@ class WorkerSettings(Settings):
 class EvaluationSettings(Settings):
     """Everything that a score depends on besides weights and architecture."""
 
-    recalibration_images: PositiveInt = 1000
+    recalibration_images: int = Field(default=1000, ge=2)
     """Training images over which BatchNorm statistics are taken, a fixed seeded subset; at most all."""
     validation_images: PositiveInt | None = None
     """Images of the search's validation split that are scored, evenly spread; null: all."""
-    batch_size: PositiveInt = 16
+    batch_size: int = Field(default=16, ge=2)
     """Images that go through a program at once."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and activations."""

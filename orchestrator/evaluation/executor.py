@@ -81,6 +81,7 @@ class Executor:
             results[step.id] = result
             for index in readers.get(step.id, ()):
                 take(index, result)
+            del result
             for name in instruction.frees:
                 del results[name]
 

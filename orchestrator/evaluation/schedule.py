@@ -18,7 +18,8 @@ class Instruction:
 
     step: Step
     frees: tuple[str, ...]
-    """Ids of results whose last reader this was; `IMAGE` and outputs are never among them."""
+    """Ids of results that nobody reads after this one, its own among them where it is an output that nobody reads;
+    `IMAGE` is never among them."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ def merge(programs: Sequence[Program]) -> Schedule:
 
     for program in programs:
         visit(program.output)
-    last_reader = {source: step.id for step in order.values() for source in step.inputs}
-    outputs = tuple(program.output for program in programs)
-    kept = {IMAGE, *outputs}
+    last_reader = {name: name for name in order}
+    last_reader |= {source: step.id for step in order.values() for source in step.inputs}
+    last_reader[IMAGE] = IMAGE  # kept: the caller's
     instructions = (
-        Instruction(step, tuple(s for s in dict.fromkeys(step.inputs) if last_reader[s] == step.id and s not in kept))
+        Instruction(step, tuple(s for s in (*dict.fromkeys(step.inputs), step.id) if last_reader[s] == step.id))
         for step in order.values()
     )
-    return Schedule(tuple(instructions), outputs)
+    return Schedule(tuple(instructions), tuple(program.output for program in programs))

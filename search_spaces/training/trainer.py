@@ -42,13 +42,20 @@ class SupernetTrainer:
         data: its training split is used, and nothing else.
         settings: see `TrainingSettings`.
         seed: root of initial weights, order of images, augmentation and subnets.
+        device: where the weights lie and the steps are computed; images are kept where they are.
     """
 
     def __init__(
-        self, space: NetworkSpace[Any], data: SegmentationData, settings: TrainingSettings, seed: int = 0
+        self,
+        space: NetworkSpace[Any],
+        data: SegmentationData,
+        settings: TrainingSettings,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.space, self.data, self.settings, self.seed = space, data, settings, seed
-        self.supernet = Supernet(space, torch.Generator().manual_seed(seed))
+        self.device = torch.device(device)
+        self.supernet = Supernet(space, torch.Generator().manual_seed(seed)).to(self.device)
         self.step = 0
         self.average = None if settings.average_decay is None else self._weights()
         self.optimiser = self._optimiser()
@@ -94,7 +101,8 @@ class SupernetTrainer:
         alone = number < settings.warmup_largest_steps
         architectures = [self.space.largest(rng)] if settings.sandwich or alone else []
         architectures += [self._draw(rng) for _ in range(0 if alone else settings.subnets_per_step)]
-        programs = [self.space.lower(architecture, training=True) for architecture in architectures]
+        auxiliary = settings.auxiliary_weight > 0
+        programs = [self.space.lower(architecture, training=auxiliary) for architecture in architectures]
         results = self.supernet(programs, images)
         total, task = self._losses(results, labels, has_teacher=settings.sandwich and not alone)
         torch.autograd.backward(total)
@@ -130,7 +138,7 @@ class SupernetTrainer:
     def _loss(self, logits: Tensor, labels: Tensor, auxiliary: list[Tensor]) -> Tensor:
         share = self.settings.hardest_fraction
         loss = cross_entropy(logits, labels) if share is None else hardest_cross_entropy(logits, labels, share)
-        for extra in auxiliary if self.settings.auxiliary_weight else []:
+        for extra in auxiliary:
             loss = loss + self.settings.auxiliary_weight * cross_entropy(extra, labels)
         return loss
 
@@ -141,7 +149,8 @@ class SupernetTrainer:
         orders = {epoch: self._order(epoch, count) for epoch in {position // count for position in positions}}
         index = torch.tensor([orders[position // count][position % count] for position in positions])
         train = self.data.train
-        images, labels = augment(train.images[index], train.labels[index], self.settings.augmentation, rng)
+        chosen = train.images[index].to(self.device), train.labels[index].to(self.device)
+        images, labels = augment(*chosen, self.settings.augmentation, rng)
         return images.contiguous(memory_format=torch.channels_last), labels
 
     def _order(self, epoch: int, count: int) -> np.ndarray:
@@ -159,7 +168,7 @@ class SupernetTrainer:
         if self.average is None:
             return self.supernet.to_numpy()
         names = (shared_name(key) for key in self.supernet.weights)
-        return {name: average.numpy().copy() for name, average in zip(names, self.average, strict=True)}
+        return {name: average.cpu().numpy().copy() for name, average in zip(names, self.average, strict=True)}
 
     def checkpoint(self) -> dict[str, np.ndarray]:
         """The whole state: `restore` of it, in a trainer of the same arguments, goes on to the same weights."""
@@ -168,7 +177,7 @@ class SupernetTrainer:
         for key, weight in self.supernet.weights.items():
             for field, value in self.optimiser.state.get(weight, {}).items():
                 if isinstance(value, Tensor):
-                    state[f"{field}_of/{shared_name(key)}"] = value.numpy().copy()
+                    state[f"{field}_of/{shared_name(key)}"] = value.cpu().numpy().copy()
         if self.average is not None:
             state |= {f"average/{name}": average for name, average in self.weights().items()}
         return state
@@ -191,12 +200,16 @@ class SupernetTrainer:
         self.supernet.load_numpy(parts.pop("weights"))
         self.step = int(parts.pop("step")[""])
         if average is not None:
-            self.average = [torch.tensor(average[shared_name(key)]) for key in self.supernet.weights]
+            self.average = [
+                torch.tensor(average[shared_name(key)], device=self.device) for key in self.supernet.weights
+            ]
         self.optimiser.state.clear()
         for key, weight in self.supernet.weights.items():
             name = shared_name(key)
             fields = {
-                field.removesuffix("_of"): torch.tensor(values[name])
+                field.removesuffix("_of"): torch.tensor(
+                    values[name], device="cpu" if field == "step_of" else self.device
+                )
                 for field, values in parts.items()
                 if name in values
             }

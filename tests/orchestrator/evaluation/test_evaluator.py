@@ -147,7 +147,7 @@ def split(count: int) -> SegmentationSplit:
     )
 
 
-@given(st.integers(1, 60), st.integers(1, 80), st.integers(2, 16), st.integers(0, 3))
+@given(st.integers(1, 60), st.integers(2, 80), st.integers(2, 16), st.integers(0, 3))
 def test_calibration_images_are_distinct_sorted_seeded_and_leave_no_batch_of_one(
     images: int, wanted: int, batch_size: int, seed: int
 ) -> None:

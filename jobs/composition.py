@@ -58,7 +58,15 @@ class SegmentationEvaluatorFactory:
         data = load_data(self.recipe)
         space = make_network_space(self.recipe, data.n_classes)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return SegmentationEvaluator(space, weights, data, self.recipe.evaluation, self.recipe.latency, device)
+        return SegmentationEvaluator(
+            space,
+            weights,
+            data,
+            self.recipe.evaluation,
+            self.recipe.latency,
+            device,
+            self.recipe.workers.memory_limit_bytes,
+        )
 
 
 def make_evaluator_factory(recipe: Recipe) -> EvaluatorFactory:

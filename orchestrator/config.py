@@ -81,6 +81,9 @@ class WorkerSettings(Settings):
     batch: PositiveInt = 1
     """Most candidates that are submitted at once, to be evaluated together; the window allows no more than itself + 1.
     Changes no result."""
+    memory_limit_bytes: PositiveInt = 2**31
+    """Bytes of activations and weights that a worker may take for a batch; a batch that needs more is cut. Changes no
+    result."""
     window: PositiveInt = 8
     """How far the sampler may ask ahead of the oldest result that it has not been told, in candidates."""
     max_attempts: PositiveInt = 3

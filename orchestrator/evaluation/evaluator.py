@@ -18,8 +18,9 @@ from torch import Tensor
 from orchestrator.config import EvaluationSettings, LatencySettings
 from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.latency import LatencyMeter
+from orchestrator.evaluation.memory import fitting_batches
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
-from search_spaces.base import NetworkSpace
+from search_spaces.base import NetworkSpace, Program
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
 from search_spaces.subnet import materialise
@@ -39,6 +40,7 @@ class SegmentationEvaluator:
         protocol: everything else that a score depends on.
         latency: how latency is measured.
         device: where networks and images lie.
+        memory_limit_bytes: candidates that would take more together are evaluated in smaller batches.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class SegmentationEvaluator:
         protocol: EvaluationSettings,
         latency: LatencySettings,
         device: torch.device | str = "cpu",
+        memory_limit_bytes: int = 2**31,
     ) -> None:
         self.space, self.weights, self.data, self.protocol = space, weights, data, protocol
+        self.memory_limit_bytes = memory_limit_bytes
         self.device, self.dtype = torch.device(device), DTYPES[protocol.precision]
         self.counter = ComplexityCounter(space.build)
         self.calibration = data.train.images[calibration_subset(data.train, protocol)].to(self.device)
@@ -65,22 +69,23 @@ class SegmentationEvaluator:
         When the batch raises, each candidate is tried alone, so that a failure is its own.
         """
         try:
-            return self._score(candidates)
+            programs = [self.space.lower(self.space.decode(one.island, one.genotype)) for one in candidates]
+            image = (self.protocol.batch_size, *self.images.shape[1:])
+            batches = fitting_batches(programs, self.counter, image, self.dtype, self.memory_limit_bytes)
+            return [result for batch in batches for result in self._score([programs[index] for index in batch])]
         except Exception as error:  # whatever a candidate's own code raises is data, see records.Failure
             if len(candidates) == 1:
                 return [_failure(error)]
             return [result for candidate in candidates for result in self.score([candidate])]
 
-    def _score(self, candidates: Sequence[Candidate]) -> list[Result]:
+    def _score(self, programs: Sequence[Program]) -> list[Result]:
         began = time.perf_counter()
-        architectures = [self.space.decode(candidate.island, candidate.genotype) for candidate in candidates]
-        programs = [self.space.lower(architecture) for architecture in architectures]
         executor = Executor(self.space, self.weights, programs, self.device, self.dtype)
         executor.recalibrate(self._batches(self.calibration))
         executor.fold()
         recalibrated = time.perf_counter()
         classes = self.data.n_classes
-        matrices = torch.zeros(len(candidates), classes, classes, dtype=torch.int64, device=self.device)
+        matrices = torch.zeros(len(programs), classes, classes, dtype=torch.int64, device=self.device)
         labels = torch.split(self.labels, self.protocol.batch_size)
         for images, truth in zip(self._batches(self.images), labels, strict=True):
             size = (truth.shape[1], truth.shape[2])
@@ -91,7 +96,7 @@ class SegmentationEvaluator:
             executor.run(images, take)
         done = time.perf_counter()
         shape = (1, *self.images.shape[1:])
-        share = len(candidates)
+        share = len(programs)
         timings = {"recalibration": (recalibrated - began) / share, "validation": (done - recalibrated) / share}
         results: list[Result] = []
         for program, matrix in zip(programs, matrices.cpu(), strict=True):

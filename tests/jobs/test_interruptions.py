@@ -1,0 +1,73 @@
+"""Studies whose driver is killed or asked to stop, and what resuming them gives."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.jobs.conftest import TINY, TOY, CommandLine, wait_until, without_timings
+
+SLOW = {"name": "toy", "delay_s": 0.03}
+
+
+def events_of(archipelago: CommandLine, study: str) -> int:
+    head = archipelago.store / study / "HEAD"
+    if not head.is_file():
+        return 0
+    return sum(island["events"] for island in json.loads(head.read_text())["islands"].values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_search_that_was_ended_resumes_to_the_same_journal(archipelago: CommandLine, number: signal.Signals) -> None:
+    archipelago("search", archipelago.recipe(TOY, study="whole"), "--in-process")
+    program = archipelago.start("search", archipelago.recipe(TOY, space=SLOW), "--in-process")
+    wait_until(lambda: events_of(archipelago, "toy") >= 7, program)
+    program.send_signal(number)
+    out, err = program.communicate(timeout=30)
+    assert "Traceback" not in err
+    if number == signal.SIGKILL:
+        assert program.returncode == -signal.SIGKILL
+    else:
+        assert program.returncode == 130
+        assert "resume toy" in out
+    assert 7 <= events_of(archipelago, "toy") < 36
+    resumed = archipelago("resume", "toy", "--in-process")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_training_that_was_ended_resumes_to_the_same_weights(archipelago: CommandLine, number: signal.Signals) -> None:
+    training = {"steps": 60, "batch_size": 2, "optimiser": "adamw", "checkpoint_s": 0.2}
+    small = {**TINY, "training": training, "budget": {"evaluations_per_island": 2}}
+    whole = archipelago("search", archipelago.recipe(small, study="whole"), "--in-process")
+    assert whole.exit_code == 0, whole.stderr
+    program = archipelago.start("search", archipelago.recipe(small), "--in-process")
+    folder = archipelago.store / "tiny"
+    wait_until((folder / "training" / "HEAD").is_file, program)
+    program.send_signal(number)
+    _, err = program.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert program.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert 0 < json.loads((folder / "training" / "HEAD").read_text())["step"] < 60
+    assert not (folder / "weights.json").exists()
+    assert "not trained yet" in archipelago("status", "tiny").stdout
+    resumed = archipelago("resume", "tiny", "--in-process")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert (folder / "weights.json").read_text() == (archipelago.store / "whole" / "weights.json").read_text()
+    assert without_timings(archipelago.rows("candidates", "tiny")) == without_timings(
+        archipelago.rows("candidates", "whole")
+    )
+
+
+def test_study_that_was_killed_before_it_had_a_journal_is_resumed(archipelago: CommandLine) -> None:
+    archipelago("search", archipelago.recipe(TOY, study="whole"), "--in-process")
+    archipelago("search", archipelago.recipe(TOY, budget={"evaluations_per_island": 1}), "--in-process")
+    manifest = json.loads((archipelago.store / "whole" / "manifest.json").read_text())
+    manifest["recipe"]["study"] = "toy"
+    (archipelago.store / "toy" / "manifest.json").write_text(json.dumps(manifest))
+    (archipelago.store / "toy" / "HEAD").unlink()
+    assert archipelago("resume", "toy", "--in-process").exit_code == 0
+    assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")

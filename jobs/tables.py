@@ -17,6 +17,7 @@ from orchestrator.archive import Archive, front
 from orchestrator.config import Recipe
 from orchestrator.journal import Journal
 from orchestrator.objectives import Objectives
+from orchestrator.protocols import ObjectMissing
 from orchestrator.records import Event, Measurement
 from orchestrator.study import read_study, read_weights
 from search_spaces.base import SearchSpace
@@ -49,10 +50,14 @@ class StudyReport:
             JournalCorrupt: the journal is not what was written.
         """
         recipe = read_study(study.store, study.name).recipe
-        journal = Journal.open(study.store, study.name)
-        events = {island: journal.events(island) for island in journal.islands}
+        space = make_space(recipe)
+        try:
+            journal = Journal.open(study.store, study.name)
+            events = {island: journal.events(island) for island in journal.islands}
+        except ObjectMissing:  # it is made when the weights are there
+            events = dict.fromkeys(space.islands, ())
         trained = recipe.training is None or read_weights(study.store, study.name) is not None
-        return cls(recipe, make_space(recipe), Objectives.from_settings(recipe.objectives), events, trained)
+        return cls(recipe, space, Objectives.from_settings(recipe.objectives), events, trained)
 
     def candidate_rows(self) -> list[dict[str, Any]]:
         """A row for each candidate."""

@@ -66,13 +66,13 @@ def _sentence(mistake: Mapping[str, Any], model: type[BaseModel]) -> str:
             message = str(mistake["msg"]).removeprefix("Value error, ")
             return f"{path}: {message}" if keys else message
         case "too_short" | "too_long":
-            bound = (
-                f"at least {context.get('min_length')}" if kind == "too_short" else f"at most {context['max_length']}"
-            )
-            return f"{path} must have {bound} entries, got {_shown(given)}"
+            least = kind == "too_short"
+            count = context["min_length" if least else "max_length"]
+            entries = "entry" if count == 1 else "entries"
+            return f"{path} must have at {'least' if least else 'most'} {count} {entries}, got {_shown(given)}"
     if kind in LIMITS:
         name, sign = LIMITS[kind]
-        return f"{path} must be {sign} {context[name]}, got {_shown(given)}"
+        return f"{path} must be {sign} {context[name]:g}, got {_shown(given)}"
     for start, words in KINDS.items():
         if kind.startswith(start) and not kind.endswith("_mismatch"):
             return f"{path} must be {words}, got {_shown(given)}"
@@ -119,7 +119,7 @@ def _choice(given: object, allowed: Sequence[str]) -> str:
 
 
 def _hint(given: object, known: Sequence[str], else_all: bool = False) -> str:
-    near = get_close_matches(str(given), known, n=1)
+    near = get_close_matches(str(given), known, n=1, cutoff=0.7)
     if near and near[0] != given:
         return f": did you mean {near[0]}?"
     return f": the keys here are {', '.join(known)}" if else_all and known else ""

@@ -101,9 +101,9 @@ def _training_line(progress: TrainingProgress) -> str:
 
 
 def _islands_table(progress: Progress) -> RenderableType:
-    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for name in ("searching", "", "candidates", "failed", "best mIoU", "hypervolume", "front"):
-        table.add_column(name, justify="left" if name in ("searching", "") else "right")
+        table.add_column(name, justify="left" if name in ("searching", "") else "right", no_wrap=True)
     for island in progress.islands:
         table.add_row(
             island.island,

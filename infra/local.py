@@ -16,26 +16,33 @@ class InProcessPool:
     def __init__(self, evaluator: CandidateEvaluator, *, measure_latency: bool = True, slots: int = 2) -> None:
         """`slots`: how many candidates may wait here."""
         self._evaluator, self._measure_latency, self._slots = evaluator, measure_latency, slots
-        self._queue: deque[Candidate] = deque()
+        self._queue: deque[tuple[Candidate, Measurement | None]] = deque()
+
+    @property
+    def protocol_digest(self) -> str:
+        return self._evaluator.protocol_digest
 
     def free_slots(self) -> int:
         return max(0, self._slots - len(self._queue))
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
-        self._queue.extend(candidates)
+        self._queue.extend((candidate, None) for candidate in candidates)
+
+    def submit_scored(self, candidate: Candidate, accuracy: Measurement) -> None:
+        self._queue.append((candidate, accuracy))
 
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
         if not self._queue:
             return ()
-        candidate = self._queue.popleft()
-        return (Outcome(candidate, self._result(candidate)),)
+        candidate, known = self._queue.popleft()
+        return (Outcome(candidate, self._result(candidate, known)),)
 
     def close(self) -> None:
         self._queue.clear()
 
-    def _result(self, candidate: Candidate) -> Result:
+    def _result(self, candidate: Candidate, known: Measurement | None) -> Result:
         try:
-            (accuracy,) = self._evaluator.score([candidate])
+            (accuracy,) = (known,) if known else self._evaluator.score([candidate])
             if not self._measure_latency or not isinstance(accuracy, Measurement):
                 return accuracy
             return with_latency(accuracy, self._evaluator.latency(candidate))

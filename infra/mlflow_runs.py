@@ -222,7 +222,7 @@ class StudyRuns:
             if result.traceback:
                 tags["mlflow.note.content"] = f"```\n{result.traceback[-TAG_CHARS + 10 :]}\n```"
         else:
-            tags["worker"] = result.worker
+            tags |= {"worker": result.worker, "source": result.source.value}
             took_s = sum(result.timings_s.values())
         name = f"{candidate.island}/{candidate.number:04d}"
         run_id = self._create(name, tags, _now_ms() - round(1000 * took_s))

@@ -82,6 +82,11 @@ class RayPool:
         for slot in self._places():
             self._start(slot)
 
+    @property
+    def protocol_digest(self) -> str | None:
+        known = {slot.protocol_digest for slot in self._slots} - {None}
+        return known.pop() if len(known) == 1 else "" if known else None
+
     def free_slots(self) -> int:
         places = IN_FLIGHT * self._batch * sum(slot.alive for slot in self._slots)
         scoring = sum(len(job.candidates) for job in self._jobs.values() if job.kind == "score")
@@ -90,10 +95,14 @@ class RayPool:
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._queue.extend(candidates)
 
+    def submit_scored(self, candidate: Candidate, accuracy: Measurement) -> None:
+        self._scored(candidate, accuracy)
+
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
         deadline_s = time.monotonic() + timeout_s
         if not self._queue and not self._running("score"):
             self._pausing = bool(self._lane) or self._pausing  # the caller had its turn and gave nothing
+        self._hand_out()
         waiting = len(self._lane)
         while not self._finished and len(self._lane) <= waiting:  # a longer lane: room for the caller's next
             self._check_alive()
@@ -166,16 +175,18 @@ class RayPool:
             value = ray.get(call)
         except RayTaskError as error:  # the worker lives: what it was given or gave could not be carried
             failure = Failure(FailureKind.EVALUATION, _words(error), str(error))
-            value = {"ready": str(error), "score": [failure] * len(job.candidates), "latency": failure}[job.kind]
+            value = {"ready": (str(error), ""), "score": [failure] * len(job.candidates), "latency": failure}[job.kind]
         except RayError as error:
             self._bury(job.slot, _words(error))
             return
-        if job.kind == "ready" and value:
-            self._bury(job.slot, value)
-            return
+        if job.kind == "ready":
+            broken, protocol_digest = value
+            if broken:
+                self._bury(job.slot, broken)
+                return
+            job.slot.ready, job.slot.protocol_digest = True, protocol_digest
         del self._jobs[call]
         if job.kind == "ready":
-            job.slot.ready = True
             return
         job.slot.deaths = 0
         if job.kind == "latency":
@@ -183,10 +194,13 @@ class RayPool:
             self._finish(job.candidates[0], with_latency(job.accuracy, value))
             return
         for candidate, result in zip(job.candidates, value, strict=True):
-            if self._timer and isinstance(result, Measurement):
-                self._lane.append((candidate, result))
-            else:
-                self._finish(candidate, result)
+            self._scored(candidate, result)
+
+    def _scored(self, candidate: Candidate, result: Result) -> None:
+        if self._timer and isinstance(result, Measurement):
+            self._lane.append((candidate, result))
+        else:
+            self._finish(candidate, result)
 
     def _bury(self, slot: Slot, cause: str) -> None:
         """Takes a dead worker's calls back and puts a fresh one in its place."""

@@ -39,6 +39,8 @@ class Slot:
     cpus: int
     actor: Any = None
     ready: bool = False
+    protocol_digest: str | None = None
+    """What the newest actor's evaluator said; None: none has been ready."""
     deaths: int = 0
     """In a row: a finished call sets it back."""
     cause: str = ""
@@ -86,9 +88,9 @@ class EvaluationWorker:
         except Exception as error:  # told in words by `ready`: what Ray would say is buried in its own
             self._broken = f"{type(error).__name__}: {error}"
 
-    def ready(self) -> str:
-        """Why this worker cannot evaluate; empty when it can."""
-        return self._broken
+    def ready(self) -> tuple[str, str]:
+        """Why this worker cannot evaluate, empty when it can; and the digest of its evaluation protocol."""
+        return self._broken, self._evaluator.protocol_digest if self._evaluator else ""
 
     def score(self, candidates: Sequence[Candidate]) -> list[Result]:
         """One result for each candidate, in order."""

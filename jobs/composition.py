@@ -53,11 +53,12 @@ class SegmentationEvaluatorFactory:
         import torch
 
         from orchestrator.evaluation.evaluator import SegmentationEvaluator
+        from orchestrator.evaluation.protocol import segmentation_protocol
 
         torch.set_num_threads(self.recipe.workers.threads)
         data = load_data(self.recipe)
         space = make_network_space(self.recipe, data.n_classes)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return SegmentationEvaluator(
             space,
             weights,
@@ -66,6 +67,7 @@ class SegmentationEvaluatorFactory:
             self.recipe.latency,
             device,
             self.recipe.workers.memory_limit_bytes,
+            segmentation_protocol(self.recipe.space.model_dump(mode="json"), self.recipe.evaluation, data, device),
         )
 
 

@@ -23,6 +23,7 @@ from orchestrator.island import make_islands
 from orchestrator.journal import Journal
 from orchestrator.limits import check_limits
 from orchestrator.loop import Ending, EndReason, Search
+from orchestrator.memo import MemoPool
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
 from orchestrator.protocols import EvaluationPool, ObjectMissing, Tracker
@@ -129,6 +130,8 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
         if any(journal.count(island) for island in journal.islands):
             project(journal, objectives, describer(space), tracker)
         pool = _pool(recipe, weights, address, in_process)
+        if recipe.workers.memo:
+            pool = MemoPool(pool, study.store, read_weights(study.store, study.name))
         try:
             with display.searching() as show:
                 return Search(

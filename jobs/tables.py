@@ -94,6 +94,7 @@ class StudyReport:
             "arch_id": candidate.architecture_id,
             "architecture": self.space.decode(candidate.island, candidate.genotype).to_json(),
             "status": event.status,
+            "source": result.source.value if isinstance(result, Measurement) else None,
             "objectives": {one.name: metrics.get(one.name) for one in self.objectives.each},
         }
         row |= {name: metrics.get(name) for name in METRICS}

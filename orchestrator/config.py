@@ -86,6 +86,9 @@ class WorkerSettings(Settings):
     result."""
     window: PositiveInt = 8
     """How far the sampler may ask ahead of the oldest result that it has not been told, in candidates."""
+    memo: bool = True
+    """Whether a candidate that was evaluated before, under the same weights and protocol, by any study of the store,
+    takes its accuracy from there. Changes no result."""
     max_attempts: PositiveInt = 3
     """How often a candidate whose worker died is tried before it is recorded as an infrastructure failure."""
 

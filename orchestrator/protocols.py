@@ -7,11 +7,18 @@ from typing import Protocol
 
 import numpy as np
 
-from orchestrator.records import Candidate, Event, Outcome, Result
+from orchestrator.records import Candidate, Event, Measurement, Outcome, Result
 
 
 class CandidateEvaluator(Protocol):
     """What a worker runs: a pure function of weights, evaluation protocol and architecture."""
+
+    @property
+    def protocol_digest(self) -> str:
+        """Names the evaluation protocol: all that a score depends on besides weights and architecture.
+
+        Where it is equal, scores are equal to the bit; empty: nobody knows what they depend on.
+        """
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         """Accuracy, multiply-adds and params of each candidate, in order; an exception inside is a `Failure`."""
@@ -30,11 +37,18 @@ class EvaluatorFactory(Protocol):
 class EvaluationPool(Protocol):
     """Workers that score candidates. Results come back in any order, each candidate exactly once per submit."""
 
+    @property
+    def protocol_digest(self) -> str | None:
+        """What the workers' evaluators call their protocol; None: none of them is ready; empty: they don't agree."""
+
     def free_slots(self) -> int:
         """How many more candidates may be submitted now without piling up behind the workers."""
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
         """Starts the evaluation of the candidates and returns at once."""
+
+    def submit_scored(self, candidate: Candidate, accuracy: Measurement) -> None:
+        """As `submit`, where the accuracy is known: only latency is measured, if this pool measures it."""
 
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
         """What has finished since the last call; waits up to `timeout_s` for the first.

@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from search_spaces.base import Genotype
 
+LATENCY = "latency"
+"""How the names of latency's metrics and of its stage begin."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -22,6 +25,15 @@ class Candidate:
     number: int
     genotype: Genotype
     architecture_id: str
+
+
+class Source(StrEnum):
+    """Where a candidate's accuracy comes from."""
+
+    WORKER = "worker"
+    """It was evaluated in this study."""
+    MEMO = "memo"
+    """It was evaluated before, under the same weights and protocol; see `orchestrator.memo`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class Measurement:
     """Seconds by stage, for people; never part of a score."""
     worker: str = ""
     """Where it was measured: device and worker, for people."""
+    source: Source = Source.WORKER
 
 
 class FailureKind(StrEnum):
@@ -74,7 +87,7 @@ class Event:
     candidate: Candidate
     result: Result
     attempts: int = 1
-    """How often the candidate was given to a worker."""
+    """How often the candidate was started."""
 
     @property
     def status(self) -> str:
@@ -87,3 +100,12 @@ def with_latency(accuracy: Measurement, timing: Result) -> Result:
         return timing
     metrics = {**accuracy.metrics, **timing.metrics}
     return replace(accuracy, metrics=metrics, timings_s={**accuracy.timings_s, **timing.timings_s})
+
+
+def without_latency(measurement: Measurement) -> Measurement:
+    """What of a measurement is a pure function of weights, architecture and protocol: all but latency's metrics."""
+    metrics, timings_s = (
+        {name: value for name, value in values.items() if not name.startswith(LATENCY)}
+        for values in (measurement.metrics, measurement.timings_s)
+    )
+    return replace(measurement, metrics=metrics, timings_s=timings_s)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Result
+from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Result, Source
 
 SCHEMA = pa.schema(
     [
@@ -25,9 +25,13 @@ SCHEMA = pa.schema(
         ("failure_message", pa.string()),
         ("failure_traceback", pa.string()),
         ("attempts", pa.int32()),
+        ("source", pa.string()),
     ]
 )
 """One row per event. The failure's columns are null where there is a measurement, and the other way round."""
+
+_WITHOUT_SOURCE = pa.schema([field for field in SCHEMA if field.name != "source"])
+"""Of journals that were written when there was no memo."""
 
 _PREVIOUS = b"archipelago.previous"
 
@@ -69,7 +73,7 @@ def from_bytes(data: bytes) -> Segment:
     except pa.ArrowException as error:
         raise ValueError(f"not a Parquet file: {error}") from error
     metadata = table.schema.metadata or {}
-    if _PREVIOUS not in metadata or not table.schema.equals(SCHEMA):
+    if _PREVIOUS not in metadata or not (table.schema.equals(SCHEMA) or table.schema.equals(_WITHOUT_SOURCE)):
         raise ValueError(f"not a journal segment: its columns are {table.schema.names}")
     return Segment(tuple(_event(row) for row in table.to_pylist()), metadata[_PREVIOUS].decode() or None)
 
@@ -94,6 +98,7 @@ def _row(event: Event) -> dict[str, Any]:
             "metrics": list(measured.metrics.items()),
             "timings_s": list(measured.timings_s.items()),
             "worker": measured.worker,
+            "source": measured.source.value,
         }
     failure = event.result
     return row | {
@@ -107,7 +112,8 @@ def _event(row: Mapping[str, Any]) -> Event:
     candidate = Candidate(row["island"], row["number"], tuple(row["genotype"]), row["architecture_id"])
     result: Result
     if row["status"] == "measured":
-        result = Measurement(dict(row["metrics"]), dict(row["timings_s"]), row["worker"])
+        source = Source(row.get("source", Source.WORKER))
+        result = Measurement(dict(row["metrics"]), dict(row["timings_s"]), row["worker"], source)
     else:
         result = Failure(FailureKind(row["failure_kind"]), row["failure_message"], row["failure_traceback"])
     return Event(candidate, result, row["attempts"])

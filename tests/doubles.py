@@ -86,6 +86,11 @@ class SimulatedPool:
         self._attempts: dict[tuple[str, int], int] = {}
         self.now_s = 0.0
         self.evaluated: list[Candidate] = []
+        self._scored: list[tuple[Candidate, Measurement]] = []
+
+    @property
+    def protocol_digest(self) -> str:
+        return self._evaluator.protocol_digest
 
     def free_slots(self) -> int:
         return self._workers - len(self._running)
@@ -96,7 +101,13 @@ class SimulatedPool:
             self._submitted += 1
             heapq.heappush(self._running, (self.now_s + self._duration_s(candidate), self._submitted, candidate))
 
+    def submit_scored(self, candidate: Candidate, accuracy: Measurement) -> None:
+        self._scored.append((candidate, accuracy))
+
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
+        if self._scored:
+            scored, self._scored = self._scored, []
+            return [Outcome(one, with_latency(known, self._evaluator.latency(one))) for one, known in scored]
         if len(self.evaluated) >= self._lasts:
             raise PoolExhausted("no worker is left")
         if not self._running:

@@ -41,6 +41,7 @@ class SegmentationEvaluator:
         latency: how latency is measured.
         device: where networks and images lie.
         memory_limit_bytes: candidates that would take more together are evaluated in smaller batches.
+        protocol_digest: names protocol, data, device and code, see `orchestrator.evaluation.protocol`; empty: unknown.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class SegmentationEvaluator:
         latency: LatencySettings,
         device: torch.device | str = "cpu",
         memory_limit_bytes: int = 2**31,
+        protocol_digest: str = "",
     ) -> None:
         self.space, self.weights, self.data, self.protocol = space, weights, data, protocol
-        self.memory_limit_bytes = memory_limit_bytes
+        self.memory_limit_bytes, self.protocol_digest = memory_limit_bytes, protocol_digest
         self.device, self.dtype = torch.device(device), DTYPES[protocol.precision]
         self.counter = ComplexityCounter(space.build)
         self.calibration = data.train.images[calibration_subset(data.train, protocol)].to(self.device)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from orchestrator.evaluation.protocol import code_digest
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from search_spaces.base import digest
 from search_spaces.toy import ToySettings, ToySpace
 
 
@@ -19,6 +21,10 @@ class ToyEvaluator:
     def __init__(self, settings: ToySettings | None = None) -> None:
         self._settings = settings or ToySettings()
         self._space = ToySpace()
+
+    @property
+    def protocol_digest(self) -> str:
+        return digest({"settings": self._settings.model_dump(mode="json", exclude={"delay_s"}), "code": code_digest()})
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         return [self._score(candidate) for candidate in candidates]

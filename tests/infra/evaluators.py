@@ -65,6 +65,7 @@ class ScriptedFactory:
     folder: Path
     duration_s: float = 0.01
     broken: bool = False
+    protocol_digest: str = ""
 
     def __call__(self, weights: Mapping[str, np.ndarray]) -> CandidateEvaluator:
         if self.broken:
@@ -82,6 +83,10 @@ class ScriptedEvaluator:
     def __init__(self, settings: ScriptedFactory, weights: Mapping[str, np.ndarray]) -> None:
         self._settings = settings
         self._weights = weights
+
+    @property
+    def protocol_digest(self) -> str:
+        return self._settings.protocol_digest
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         results = [self._score(candidate) for candidate in candidates]

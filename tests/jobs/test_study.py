@@ -16,6 +16,7 @@ COLUMNS = {
     "arch_id",
     "architecture",
     "status",
+    "source",
     "objectives",
     "miou",
     "macs",

@@ -1,0 +1,76 @@
+"""The evaluation protocol's digest: all that a score depends on besides weights and architecture, in 16 hex digits.
+
+Computed where a worker lives, because only there all of it is known: the images as they were read, the device, the
+threads, the versions of code and libraries.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import search_spaces
+from orchestrator.config import EvaluationSettings
+from search_spaces.base import Json, digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from search_spaces.data.segmentation import SegmentationData
+
+LIBRARIES = ("numpy", "pillow", "torch")
+"""Whose versions may change a bit of a score."""
+
+
+def segmentation_protocol(
+    space: Mapping[str, Json], settings: EvaluationSettings, data: SegmentationData, device: torch.device
+) -> str:
+    """The digest of scores of the space with these settings on this data set, computed in this process."""
+    train, validation = data.train, data.validation
+    return digest(
+        {
+            "space": space,
+            "settings": settings.model_dump(mode="json"),
+            "images": [[split.fingerprint, list(split.size), len(split)] for split in (train, validation)],
+            "classes": [list(data.class_names), data.ignore_index],
+            "normalisation": [list(data.mean), list(data.std)],
+            "device": _device_kind(device),
+            "libraries": {name: metadata.version(name) for name in LIBRARIES},
+            "code": code_digest(),
+        }
+    )
+
+
+@cache
+def code_digest() -> str:
+    """The digest of the code that scores depend on: search spaces and evaluation."""
+    hasher = sha256()
+    for folder in (Path(search_spaces.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            hasher.update(f"{file.relative_to(folder).as_posix()}\0".encode())
+            hasher.update(sha256(file.read_bytes()).digest())
+    return hasher.hexdigest()[:16]
+
+
+def _device_kind(device: torch.device) -> list[Json]:
+    """What chooses the kernels: model and capability; on a CPU also the threads, over which sums are split."""
+    import torch
+
+    if device.type == "cuda":
+        return ["cuda", torch.cuda.get_device_name(device), torch.version.cuda, torch.backends.cudnn.version()]
+    return [device.type, _processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+
+
+def _processor() -> str:
+    """The processor's model as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

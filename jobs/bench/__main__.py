@@ -17,4 +17,5 @@ def _benches() -> None:
     """What this project claims, measured."""
 
 
-app()
+if __name__ == "__main__":
+    app()

@@ -32,7 +32,7 @@ def test_what_is_no_study_is_said() -> None:
     store = MemoryStore({"torn/manifest.json": b"{", "old/manifest.json": b'{"recipe": {}, "versions": {}}'})
     with pytest.raises(StudyMissing, match=r"no study none: none/manifest\.json is missing"):
         read_study(store, "none")
-    with pytest.raises(StudyMissing, match=r"torn/manifest\.json is not a manifest"):
+    with pytest.raises(StudyMissing, match=r"torn/manifest\.json is not the manifest of a study"):
         read_study(store, "torn")
     with pytest.raises(RecipeError, match=r"old/manifest\.json: study is required"):
         read_study(store, "old")

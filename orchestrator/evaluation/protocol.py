@@ -62,7 +62,8 @@ def _device_kind(device: torch.device) -> list[Json]:
     import torch
 
     if device.type == "cuda":
-        return ["cuda", torch.cuda.get_device_name(device), torch.version.cuda, torch.backends.cudnn.version()]
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # not in torch's types
+        return ["cuda", torch.cuda.get_device_name(device), torch.version.cuda, cudnn]
     return [device.type, _processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
 
 

@@ -19,12 +19,14 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from tests.conftest import REPOSITORY
 
+# Studies of one store are compared with each other, so what one of them has measured must not serve the next.
 TOY: Mapping[str, Any] = {
     "study": "toy",
     "space": {"name": "toy"},
     "objectives": [{"name": "miou"}, {"name": "latency_ms", "reference": 12}],
     "sampler": {"population_size": 4, "mutation_probability": 0.1},
     "budget": {"evaluations_per_island": 12},
+    "workers": {"memo": False},
     "tracking": {"enabled": False},
 }
 TINY: Mapping[str, Any] = {
@@ -44,7 +46,7 @@ TINY: Mapping[str, Any] = {
     "latency": {"window_s": 0.01},
     "sampler": {"population_size": 2},
     "budget": {"evaluations_per_island": 3},
-    "workers": {"count": 1},
+    "workers": {"count": 1, "memo": False},
     "tracking": {"enabled": False},
 }
 

@@ -19,7 +19,7 @@ from infra import ray_cluster
 from infra.ray_pool import RayPool
 from orchestrator.config import LatencySettings, WorkerSettings
 from orchestrator.protocols import PoolExhausted
-from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result
+from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result, Source
 from tests.infra.evaluators import Fate, ScriptedFactory, candidate, spans
 
 WEIGHTS = {"stem": np.ones((256, 256), np.float32), "head": np.ones((128, 256), np.float32)}
@@ -38,7 +38,7 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
     """Makes a pool over a `ScriptedFactory` in `tmp_path`; `block=0` means that nothing is timed."""
     pools = []
 
-    def make(count: int = 2, block: int = 0, threads: int = 1, **script: float | bool) -> RayPool:
+    def make(count: int = 2, block: int = 0, threads: int = 1, **script: float | bool | str) -> RayPool:
         workers = WorkerSettings(count=count, threads=threads)
         latency = LatencySettings(measure=block > 0, block=max(1, block))
         pools.append(RayPool(ScriptedFactory(tmp_path, **script), WEIGHTS, workers, latency))
@@ -191,6 +191,26 @@ def test_what_waits_to_be_timed_does_not_keep_new_work_out(make_pool: MakePool, 
     assert len(results(outcomes)) == 10
     kinds = "".join(span.kind[0] for span in spans(tmp_path))
     assert kinds == "s" * 10 + "l" * 10, "timed when the caller had nothing more to give"
+
+
+@pytest.mark.parametrize("block", [0, 2])
+def test_what_is_scored_already_is_timed_alone(make_pool: MakePool, tmp_path: Path, block: int) -> None:
+    pool = make_pool(count=1, block=block, protocol_digest="p")
+    assert pool.protocol_digest is None
+    known = Measurement({"miou": 0.75}, {"score": 1.0}, source=Source.MEMO)
+    for number in (0, 1, 2):
+        pool.submit_scored(candidate(number), known)
+    pool.submit([candidate(3)])
+    outcomes: list[Outcome] = []
+    while len(outcomes) < 4:
+        outcomes += pool.collect(5)
+    found = results(outcomes)
+    assert pool.protocol_digest == "p"
+    assert [metrics(found[number])["miou"] for number in range(4)] == [0.75, 0.75, 0.75, 0.25]
+    assert [found[number].source for number in range(4)] == [Source.MEMO] * 3 + [Source.WORKER]  # type: ignore[union-attr]
+    assert [span.number for span in spans(tmp_path) if span.kind == "score"] == [3]
+    timed = [span.number for span in spans(tmp_path) if span.kind == "latency"]
+    assert sorted(timed) == (list(range(4)) if block else [])
 
 
 def test_a_failed_latency_fails_its_candidate_alone(make_pool: MakePool) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import journal as journal_module
+from orchestrator import segments
 from orchestrator.journal import Journal, JournalCorrupt
 from orchestrator.protocols import ObjectChanged, ObjectMissing
-from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Result
+from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Result, Source
 from orchestrator.segments import SCHEMA
 from tests.contracts.store_contract import StoreContract
 from tests.doubles import MemoryStore
@@ -15,7 +17,7 @@ from tests.doubles import MemoryStore
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 NUMBERS = st.dictionaries(WORDS, st.floats(allow_nan=False), max_size=4)
 RESULTS: st.SearchStrategy[Result] = st.one_of(
-    st.builds(Measurement, NUMBERS, NUMBERS, WORDS),
+    st.builds(Measurement, NUMBERS, NUMBERS, WORDS, st.sampled_from(Source)),
     st.builds(Failure, st.sampled_from(FailureKind), WORDS, WORDS),
 )
 
@@ -65,6 +67,19 @@ def test_the_chain_stays_short() -> None:
 
     assert len(Journal.open(Counting(store.objects), "s").events("reef")) == 200
     assert len(reads) == 1 + 4  # HEAD, and 200 events in segments of 64
+
+
+def test_a_journal_without_sources_is_read_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    with monkeypatch.context() as older:
+        older.setattr(segments, "SCHEMA", pa.schema([field for field in SCHEMA if field.name != "source"]))
+        Journal.create(store, "s", ["reef"]).append([event(0), event(1, result=Failure(FailureKind.EVALUATION, "no"))])
+    journal = Journal.open(store, "s")
+    known = event(2, result=Measurement({"miou": 0.5}, source=Source.MEMO))
+    journal.append([known])
+    first, failed, last = Journal.open(store, "s").events("reef")
+    assert (first, last) == (event(0), known)
+    assert failed.status == "failed"
 
 
 def test_a_table_has_a_row_for_each_event() -> None:

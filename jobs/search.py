@@ -185,7 +185,7 @@ def _weights(recipe: Recipe, study: Study, display: Display, stop: Stop) -> Mapp
 
     try:
         with display.training() as show:
-            return supernet_weights(recipe, study.store, show, stop, recipe.workers.count * recipe.workers.threads)
+            return supernet_weights(recipe, study.store, show, stop)
     except TrainingStopped:
         return None
 

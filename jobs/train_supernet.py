@@ -32,7 +32,6 @@ def supernet_weights(
     store: FileStore,
     on_progress: Callable[[TrainingProgress], None],
     stop: Callable[[], bool],
-    threads: int,
 ) -> dict[str, np.ndarray]:
     """The study's weights: from the store, or trained now.
 
@@ -43,9 +42,9 @@ def supernet_weights(
     digest = read_weights(store, recipe.study)
     if digest is not None:
         return load_weights(store, recipe.study, digest)
-    torch.set_num_threads(threads)
-    data = load_data(recipe)
     assert recipe.training is not None
+    torch.set_num_threads(recipe.training.threads)
+    data = load_data(recipe)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = SupernetTrainer(make_network_space(recipe, data.n_classes), data, recipe.training, recipe.seed, device)
     checkpoints = Checkpoints(store, recipe.study)

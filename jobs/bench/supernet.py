@@ -47,14 +47,13 @@ def supernet(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
     subnets: Annotated[int, typer.Option(help="Random subnets of each island.")] = 30,
     alone: Annotated[int, typer.Option(help="Random subnets, over all islands, that are also trained alone.")] = 3,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """mIoU of random subnets against the floor, the largest subnet and networks trained alone."""
     console = Console(stderr=as_json)
     loaded = load_recipe(recipe, overrides or [])
-    weights = _trained(loaded, FileStore(store), Display(console), threads)
-    torch.set_num_threads(threads)
+    weights = _trained(loaded, FileStore(store), Display(console))
+    torch.set_num_threads(loaded.training.threads if loaded.training else 1)
     data = load_data(loaded)
     space = make_network_space(loaded, data.n_classes)
     result = measure(loaded, space, data, weights, subnets, alone, console.print)
@@ -64,7 +63,7 @@ def supernet(
         _show(result, console)
 
 
-def _trained(recipe: Recipe, store: FileStore, display: Display, threads: int) -> Weights:
+def _trained(recipe: Recipe, store: FileStore, display: Display) -> Weights:
     from jobs.train_supernet import supernet_weights
 
     store.probe()
@@ -73,7 +72,7 @@ def _trained(recipe: Recipe, store: FileStore, display: Display, threads: int) -
     if read_weights(store, recipe.study) is None:
         display.console.print(f"study {recipe.study} has no weights yet: training them")
     with display.training() as show:
-        return supernet_weights(recipe, store, show, lambda: False, threads)
+        return supernet_weights(recipe, store, show, lambda: False)
 
 
 def measure(

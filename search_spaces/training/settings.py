@@ -19,6 +19,9 @@ class TrainingSettings(Settings):
     batch_size: int = Field(default=16, ge=2)
     """Images of a step. The paper: 16."""
     augmentation: AugmentationSettings = AugmentationSettings()
+    threads: PositiveInt = 1
+    """CPU threads of a step. Small crops are many small operations: at 144x192 two threads take as long as one, and
+    several times as long where something else wants a core too."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """`sgd`: with momentum, the paper's; `adamw`: for short budgets, where a weight is seldom sampled."""
     learning_rate: PositiveFloat = 0.02

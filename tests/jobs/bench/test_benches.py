@@ -25,7 +25,7 @@ def archipelago(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
 
 def test_supernet_compares_random_subnets_with_networks_trained_alone(archipelago: CommandLine) -> None:
     recipe = archipelago.recipe(TINY)
-    sizes = ("--subnets", "2", "--alone", "3", "--threads", "1")
+    sizes = ("--subnets", "2", "--alone", "3")
     figures = bench("supernet", recipe, "--store", str(archipelago.store), *sizes)
     assert figures["floor_miou"] > 0
     assert {name: of["n"] for name, of in figures["islands"].items()} == {f"branches-{n}": 2 for n in (1, 2, 3)}

@@ -89,6 +89,8 @@ class ScriptedEvaluator:
         return self._settings.protocol_digest
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
+        with open(self._settings.folder / "batches", "a") as file:
+            file.write(" ".join(f"{one.island}/{one.number}" for one in candidates) + "\n")
         results = [self._score(candidate) for candidate in candidates]
         return results * 2 if candidates[0].genotype[0] == Fate.TOO_MANY_RESULTS else results
 
@@ -113,6 +115,7 @@ class ScriptedEvaluator:
             case Fate.RAISES_WHAT_CANNOT_TRAVEL:
                 raise Unpicklable
             case Fate.KILLS_ITS_WORKER:
+                time.sleep(0.1)  # the answer before this one has to leave the process first
                 os.kill(os.getpid(), signal.SIGKILL)
             case Fate.EXITS:
                 sys.exit(3)

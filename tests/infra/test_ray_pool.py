@@ -38,8 +38,8 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
     """Makes a pool over a `ScriptedFactory` in `tmp_path`; `block=0` means that nothing is timed."""
     pools = []
 
-    def make(count: int = 2, block: int = 0, threads: int = 1, **script: float | bool | str) -> RayPool:
-        workers = WorkerSettings(count=count, threads=threads)
+    def make(count: int = 2, block: int = 0, threads: int = 1, batch: int = 1, **script: float | bool | str) -> RayPool:
+        workers = WorkerSettings(count=count, threads=threads, batch=batch)
         latency = LatencySettings(measure=block > 0, block=max(1, block))
         pools.append(RayPool(ScriptedFactory(tmp_path, **script), WEIGHTS, workers, latency))
         return pools[-1]
@@ -191,6 +191,23 @@ def test_what_waits_to_be_timed_does_not_keep_new_work_out(make_pool: MakePool, 
     assert len(results(outcomes)) == 10
     kinds = "".join(span.kind[0] for span in spans(tmp_path))
     assert kinds == "s" * 10 + "l" * 10, "timed when the caller had nothing more to give"
+
+
+def test_batches_are_full_and_of_one_island_while_there_is_enough(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(count=2, batch=4, duration_s=0.03)
+    mixed = [candidate(number, island=("reef", "atoll")[number % 2]) for number in range(40)]
+    results(run(pool, mixed))
+    batches = [line.split() for line in (tmp_path / "batches").read_text().splitlines()]
+    assert sum(len(batch) == 4 for batch in batches) >= 7, batches
+    assert all(len({name.partition("/")[0] for name in batch}) == 1 for batch in batches)
+
+
+def test_no_worker_idles_for_anothers_full_batch(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(count=2, batch=8, duration_s=0.1)
+    while None in {slot.protocol_digest for slot in pool._slots}:
+        pool.collect(0.1)
+    results(run(pool, [candidate(number) for number in range(6)]))
+    assert [len(line.split()) for line in (tmp_path / "batches").read_text().splitlines()] == [3, 3]
 
 
 @pytest.mark.parametrize("block", [0, 2])

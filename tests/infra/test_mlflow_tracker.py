@@ -88,7 +88,14 @@ def test_a_study_is_three_levels_of_runs(uri: str, tmp_path: Path) -> None:
     assert last.info.end_time - last.info.start_time == pytest.approx(2000, abs=500)
     assert last.data.params == {"depth": "7", "widths": "4 6 8"}
     assert last.data.metrics == {"miou": 0.02, "macs": 1e9, "iou/Sky": 0.5}
-    tags = {"number": "2", "arch_id": f"{2:016x}", "worker": "cpu worker-0", "status": "measured", "on_front": "true"}
+    tags = {
+        "number": "2",
+        "arch_id": f"{2:016x}",
+        "worker": "cpu worker-0",
+        "source": "worker",
+        "status": "measured",
+        "on_front": "true",
+    }
     assert tags.items() <= last.data.tags.items()
     assert last.data.tags["mlflow.parentRunId"] == islands[1].info.run_id
     curve = [(1, 0.0), (2, 0.1), (3, 0.2)]

@@ -96,7 +96,6 @@ def measure(
         island = space.islands[index % len(space.islands)]
         position = index // len(space.islands)
         architecture = drawn[island][position]
-        say(f"training subnet {index + 1} of {alone} alone: {architecture}")
         began = time.monotonic()
         miou = train_alone(recipe, space, data, architecture)
         rows.append(
@@ -108,6 +107,8 @@ def measure(
                 "seconds": time.monotonic() - began,
             }
         )
+        together = scores[island][position]
+        say(f"{index + 1} of {alone}, {architecture}: {together:.3f} with shared weights, {miou:.3f} trained alone")
     pairs = [(row["miou_supernet"], row["miou_alone"]) for row in rows]
     return {
         "recipe": recipe.study,
@@ -171,8 +172,5 @@ def _show(result: dict[str, Any], console: Console) -> None:
         table.add_row(f"random {island}", str(summary["n"]), *(f"{summary[k]:.3f}" for k in ("min", "median", "max")))
     console.print(table)
     console.print(f"largest subnet {result['largest_miou']:.3f}, floor {result['floor_miou']:.3f}")
-    for row in result["alone"]:
-        console.print(f"{row['island']} {row['architecture']}: {row['miou_supernet']:.3f} with shared weights, "
-                      f"{row['miou_alone']:.3f} trained alone")  # fmt: skip
     if result["kendall_tau"] is not None:
         console.print(f"Kendall's tau of both orders: {result['kendall_tau']:.2f} ({len(result['alone'])} subnets)")

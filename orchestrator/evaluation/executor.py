@@ -41,11 +41,9 @@ class Executor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.schedule: Schedule = merge(programs)
-        self.modules = {step.id: cut(space, step.operation, weights).to(device, dtype) for step in self.schedule.steps}
+        self.modules = {step.id: cut(space, step.operation, weights) for step in self.schedule.steps}
         for module in self.modules.values():
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
-        for layer in self._norms():
-            layer.float()
+            _laid_out(module, torch.device(device), dtype)
 
     def recalibrate(self, batches: Iterable[Tensor]) -> None:
         """Replaces all BatchNorm statistics by the mean over `batches` of each batch's own.
@@ -92,6 +90,17 @@ class Executor:
     def _train(self, mode: bool) -> None:
         for module in self.modules.values():
             module.train(mode)
+
+
+def _laid_out(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Puts a module's parameters where and how the executor wants them: kernels channels last, BatchNorm in float32."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.to(device)
+            continue
+        for parameter in layer.parameters(recurse=False):
+            layout = torch.channels_last if parameter.dim() == 4 else torch.preserve_format
+            parameter.data = parameter.data.to(device, dtype, memory_format=layout)
 
 
 def fold_norms(module: nn.Module) -> None:

@@ -66,7 +66,8 @@ class SegmentationEvaluator:
         self.meter = LatencyMeter(latency, (1, *self.images.shape[1:]), self.device, self.dtype)
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
-        """mIoU, IoU per class, multiply-adds and params of each candidate, evaluated together.
+        """mIoU (NaN where a logit is not finite), IoU per class, multiply-adds and params of each candidate, evaluated
+        together.
 
         When the batch raises, each candidate is tried alone, so that a failure is its own.
         """
@@ -89,13 +90,19 @@ class SegmentationEvaluator:
         classes = self.data.n_classes
         matrices = torch.zeros(len(programs), classes, classes, dtype=torch.int64, device=self.device)
         labels = torch.split(self.labels, self.protocol.batch_size)
+        spoiled: set[int] = set()
         for images, truth in zip(self._batches(self.images), labels, strict=True):
             size = (truth.shape[1], truth.shape[2])
 
             def take(index: int, logits: Tensor, truth: Tensor = truth, size: tuple[int, int] = size) -> None:
-                matrices[index] += confusion(predict(logits.float(), size), truth, classes)
+                if index in spoiled or not torch.isfinite(logits).all():
+                    spoiled.add(index)
+                else:
+                    matrices[index] += confusion(predict(logits.float(), size), truth, classes)
 
             executor.run(images, take)
+        for index in spoiled:
+            matrices[index] = 0  # no pixel counts, so its mIoU is NaN, which the search records as a failure
         done = time.perf_counter()
         shape = (1, *self.images.shape[1:])
         share = len(programs)

@@ -161,6 +161,7 @@ def _measure_population(evaluator: SegmentationEvaluator, population: Population
         "max_abs_miou_diff": max(float(np.abs(np.subtract(alone, scores)).max()) for scores in merged.values()),
         "peak_bytes_single": max(_peak(evaluator, [program], image) for program in programs),
         "peak_bytes": peaks,
+        "macs_ratio": {str(size): _macs_ratio(evaluator, programs, size) for size in BATCHES},
     }
 
 
@@ -207,6 +208,15 @@ def _miou(result: object) -> float:
 def _peak(evaluator: SegmentationEvaluator, programs: Sequence[Program], image: tuple[int, ...]) -> int:
     costs = {name: cost for program in programs for name, cost in evaluator.counter.costs(program, image).items()}
     return peak_bytes(merge(programs), costs, evaluator.dtype)
+
+
+def _macs_ratio(evaluator: SegmentationEvaluator, programs: Sequence[Program], size: int) -> float:
+    """Multiply-adds one at a time over those of batches of `size`: what merging could save at most."""
+    image = (1, *evaluator.images.shape[1:])
+    costs = {name: cost for program in programs for name, cost in evaluator.counter.costs(program, image).items()}
+    batches = [merge(programs[at : at + size]) for at in range(0, len(programs), size)]
+    alone = sum(costs[step.id].macs for program in programs for step in program.steps)
+    return alone / sum(costs[step.id].macs for batch in batches for step in batch.steps)
 
 
 def _stage_shares(evaluator: SegmentationEvaluator, population: Population) -> dict[str, float]:
@@ -293,6 +303,11 @@ def _show(result: dict[str, Any], console: Console) -> None:
         cells = (f"{row['seconds'][str(size)]:.3f} s = {row['speedup'][str(size)]:.2f}x" for size in BATCHES)
         table.add_row(f"{row['island']} {row['when']}", str(row["candidates"]), f"{row['seconds_single']:.3f}", *cells)
     console.print(table)
+    largest = str(max(BATCHES))
+    bounds = ", ".join(
+        f"{r['island']} {r['macs_ratio'][largest]:.2f}x" for r in result["populations"] if r["when"] == "last"
+    )
+    console.print(f"by multiply-adds alone, last candidates at {largest}: {bounds}")
     console.print(
         f"geometric mean at {max(BATCHES)}: {result['speedup']:.2f}x on the last candidates, "
         f"{result['speedup_first']:.2f}x on the first; largest difference of mIoU {result['max_abs_miou_diff']:g}"

@@ -55,7 +55,7 @@ class Executor:
             layer.momentum = None
         self._train(True)
         for images in batches:
-            self._run(images, lambda _index, _output: None)
+            self.run(images, lambda _index, _output: None)
         self._train(False)
 
     def fold(self) -> None:
@@ -63,12 +63,9 @@ class Executor:
         for module in self.modules.values():
             fold_norms(module)
 
+    @torch.inference_mode()
     def run(self, images: Tensor, take: Callable[[int, Tensor], None]) -> None:
         """Gives each program's result over `images` (b, 3, h, w) to `take(index, result)`, as soon as it is there."""
-        self._run(images, take)
-
-    @torch.inference_mode()
-    def _run(self, images: Tensor, take: Callable[[int, Tensor], None]) -> None:
         readers: dict[str, list[int]] = {}
         for index, output in enumerate(self.schedule.outputs):
             readers.setdefault(output, []).append(index)

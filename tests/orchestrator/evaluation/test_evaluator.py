@@ -18,20 +18,10 @@ from search_spaces.base import architecture_id
 from search_spaces.data.segmentation import SegmentationSplit
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.supernet import Weights
-from tests.networks import by_ends, scenes, small_space, small_weights
+from tests.networks import by_ends, scenes, small_space
 
 PROTOCOL = EvaluationSettings(recalibration_images=16, batch_size=8)
 LATENCY = LatencySettings(window_s=0.02)
-
-
-@pytest.fixture(scope="module")
-def space() -> HyctasSpace:
-    return small_space()
-
-
-@pytest.fixture(scope="module")
-def weights(space: HyctasSpace) -> Weights:
-    return small_weights(space)
 
 
 @pytest.fixture(scope="module")

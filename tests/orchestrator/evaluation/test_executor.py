@@ -18,17 +18,7 @@ from search_spaces.base import IMAGE, Operation, Program, Step
 from search_spaces.hyctas.operators import ConvNorm
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.supernet import Weights
-from tests.networks import by_ends, scenes, small_space, small_weights
-
-
-@pytest.fixture(scope="module")
-def space() -> HyctasSpace:
-    return small_space()
-
-
-@pytest.fixture(scope="module")
-def weights(space: HyctasSpace) -> Weights:
-    return small_weights(space)
+from tests.networks import by_ends, scenes, small_space
 
 
 @pytest.fixture(scope="module")

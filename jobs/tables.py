@@ -119,7 +119,7 @@ class StudyReport:
         return [*(self._candidates(titles[name], of) for name, of in fronts.items()), self._legend()]
 
     def candidate_tables(self) -> list[RenderableType]:
-        """A table for each island: every candidate, by its number."""
+        """A table for each island: every candidate, in the order of the journal."""
         tables = [self._candidates(f"{island}: all {len(of)}", of) for island, of in self.events.items()]
         return [*tables, self._legend()]
 

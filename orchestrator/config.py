@@ -72,7 +72,7 @@ class BudgetSettings(Settings):
 
 
 class WorkerSettings(Settings):
-    """How the work is spread. `count` changes no result; `window` does."""
+    """How the work is spread. `count` changes no result; `window` and `order` do."""
 
     count: PositiveInt = 2
     """Evaluation workers."""
@@ -85,7 +85,10 @@ class WorkerSettings(Settings):
     """Bytes of activations and weights that a worker may take for a batch; a batch that needs more is cut. Changes no
     result."""
     window: PositiveInt = 8
-    """How far the sampler may ask ahead of the oldest result that it has not been told, in candidates."""
+    """How far the sampler may ask ahead of the results that it has been told, in candidates."""
+    order: Literal["ordered", "unordered"] = "ordered"
+    """`ordered`: the sampler is told by number, so that workers change no result; `unordered`: by arrival, for
+    durations with a heavy tail, so that nothing waits for a straggler. Either is resumed exactly."""
     memo: bool = True
     """Whether a candidate that was evaluated before, under the same weights and protocol, by any study of the store,
     takes its accuracy from there. Changes no result."""
@@ -166,6 +169,11 @@ class Recipe(Settings):
         if self.space.name != "toy" and (self.data is None or self.training is None):
             lacking = [name for name in ("data", "training") if getattr(self, name) is None]
             raise ValueError(f"space {self.space.name} needs the section {' and the section '.join(lacking)}")
+        if self.workers.order == "unordered" and (self.sampler.name, self.sampler.mode) == ("nsga2", "generational"):
+            raise ValueError(
+                "workers.order must be ordered with sampler.mode generational, got unordered: a generation waits for "
+                "all of its results anyway; choose sampler.mode steady-state, or leave order out"
+            )
         superfluous = [name for name in ("data", "training") if getattr(self, name) is not None]
         if self.space.name == "toy" and superfluous:
             raise ValueError(

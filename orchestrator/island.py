@@ -115,6 +115,7 @@ def _island(
         window=recipe.workers.window,
         max_attempts=recipe.workers.max_attempts,
         rng=generator(recipe.seed, name, "fallback"),
+        ordered=recipe.workers.order == "ordered",
     )
     replay(scheduler, events)
     archive = Archive(objectives, events)

@@ -1,7 +1,8 @@
-"""The truth of a study: what was asked and what came of it, per island, in the order of the candidates' numbers.
+"""The truth of a study: what was asked and what came of it, per island, in the order in which the sampler is told.
 
     <study>/HEAD                                               {"islands": {name: {"segment": key, "events": n}}}
-    <study>/journal/<island>/<first>-<last>-<hash>.parquet     immutable, names the segment before it
+    <study>/journal/<island>/<first>-<last>-<hash>.parquet     immutable, names the segment before it; first and last:
+                                                               positions in the island's journal, counted from 0
 
 A write is the segment, then HEAD, which is swapped only if it still holds what this journal wrote last: a driver that
 dies between the two loses the write and nothing else, and of two drivers one is refused. Readers start at HEAD and
@@ -76,7 +77,7 @@ class Journal:
         return self._count[island]
 
     def append(self, events: Sequence[Event]) -> None:
-        """Writes events of any islands, each island's in the order of its numbers, durable when this returns.
+        """Writes events of any islands, each island's in the order given, durable when this returns.
 
         Raises:
             ObjectChanged: somebody else writes to this study.
@@ -86,15 +87,13 @@ class Journal:
         newest, count, tail = dict(self._newest), dict(self._count), dict(self._tail)
         for island, group in groupby(sorted(events, key=_island), key=_island):
             fresh = tuple(segments.writable(event) for event in group)
-            numbers = [event.candidate.number for event in fresh]
-            assert numbers == list(range(count[island], count[island] + len(fresh))), f"{island}: gap at {numbers}"
             last = tail[island]
             if len(last.events) + len(fresh) <= SEGMENT_EVENTS:
                 segment = Segment(last.events + fresh, last.previous)
             else:
                 segment = Segment(fresh, newest[island])
-            newest[island], tail[island] = self._write(island, segment), segment
             count[island] += len(fresh)
+            newest[island], tail[island] = self._write(island, segment, count[island]), segment
         head = _head(newest, count)
         self._store.replace(f"{self._study}/HEAD", head, self._head)
         self._head, self._newest, self._count, self._tail = head, newest, count, tail
@@ -121,10 +120,10 @@ class Journal:
         """Every event of an island, as a table of `segments.SCHEMA`."""
         return segments.to_table(self.events(island))
 
-    def _write(self, island: str, segment: Segment) -> str:
+    def _write(self, island: str, segment: Segment, end: int) -> str:
+        """Writes a segment whose events are those up to position `end`, exclusive; returns its key."""
         data = segments.to_bytes(segment)
-        first, last = segment.events[0].candidate.number, segment.events[-1].candidate.number
-        key = f"{self._study}/journal/{island}/{first:06d}-{last:06d}-{_hash(data)}.parquet"
+        key = f"{self._study}/journal/{island}/{_span(segment, end)}-{_hash(data)}.parquet"
         try:
             self._store.create(key, data)
         except ObjectExists:  # by a driver that died before HEAD named it
@@ -137,25 +136,31 @@ class Journal:
         return Segment((), None) if key is None else self._read(island, key, self._count[island])
 
     def _read(self, island: str, key: str, end: int) -> Segment:
-        """The segment under `key`, whose events must be those up to number `end`, exclusive."""
+        """The segment under `key`, whose events must be those up to position `end`, exclusive."""
         try:
             data = self._store.read(key)
         except ObjectMissing as error:
             raise JournalCorrupt(f"{key} is missing, and the journal needs it") from error
-        if _hash(data) != key.rsplit("-", 1)[-1].removesuffix(".parquet"):
+        name, _, digest = key.removesuffix(".parquet").rpartition("-")
+        if _hash(data) != digest:
             raise JournalCorrupt(f"{key} is torn or was changed: the hash of its {len(data)} bytes is {_hash(data)}")
         try:
             segment = segments.from_bytes(data)
         except ValueError as error:
             raise JournalCorrupt(f"{key} is {error}") from error
-        found = [(event.candidate.island, event.candidate.number) for event in segment.events]
-        if not found or found != [(island, number) for number in range(end - len(found), end)]:
-            raise JournalCorrupt(f"{key} holds events {found[:1]} to {found[-1:]}; needed: {island}, up to {end - 1}")
+        needed = f"{self._study}/journal/{island}/{_span(segment, end)}"
+        if name != needed or {event.candidate.island for event in segment.events} != {island}:
+            raise JournalCorrupt(f"{key} holds events of another place than {needed}")
         return segment
 
 
 def _island(event: Event) -> str:
     return event.candidate.island
+
+
+def _span(segment: Segment, end: int) -> str:
+    """Positions of the first and the last event of a segment that ends before position `end`."""
+    return f"{end - len(segment.events):06d}-{end - 1:06d}"
 
 
 def _hash(data: bytes) -> str:

@@ -82,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Event:
-    """One line of an island's journal, in the order of the candidates' numbers: the truth of a study."""
+    """One line of an island's journal, in the order in which the sampler is told: the truth of a study."""
 
     candidate: Candidate
     result: Result

@@ -1,12 +1,13 @@
 """An island's sampler and scheduler as they were, rebuilt from its journal: their state is never saved.
 
 The journal's candidates are asked for again, one by one, and each must come out as it was written; its result then
-takes the place of an evaluation. What follows continues as if nothing had happened.
+takes the place of an evaluation. What follows continues as if nothing had happened. Why that is exact, in whatever
+order the results came, is said in `scheduler`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import fields
 
 from orchestrator.records import Candidate, Event
@@ -24,22 +25,29 @@ def replay(scheduler: Scheduler, events: Sequence[Event]) -> None:
         ReplayMismatch: a candidate differs from the journal's; the message names event and difference.
     """
     assert scheduler.asked == 0, f"island {scheduler.island} has asked for {scheduler.asked} candidates already"
+    seen: set[int] = set()
     for position, event in enumerate(events):
-        candidate = scheduler.take()
-        difference = _difference(position, event.candidate, candidate)
+        difference = _misplaced(scheduler, position, event.candidate.number, seen) or _difference(
+            event.candidate, scheduler.foresee(event.candidate.number)
+        )
         if difference:
             raise ReplayMismatch(
                 f"island {scheduler.island}, event {position} of {len(events)}: {difference}. The recipe, the code or "
                 "a library's version has changed since the study was made: resume it with what made it"
             )
         scheduler.restore(event)
+        seen.add(event.candidate.number)
 
 
-def _difference(position: int, written: Candidate, asked: Candidate | None) -> str:
-    if written.number != position:
-        return f"the journal holds number {written.number} in its place"
+def _misplaced(scheduler: Scheduler, position: int, number: int, seen: Set[int]) -> str:
+    if scheduler.ordered and number != position:
+        return f"the journal holds number {number} in its place"
+    return f"the journal holds number {number} for the second time" if number in seen else ""
+
+
+def _difference(written: Candidate, asked: Candidate | None) -> str:
     if asked is None:
-        return f"the journal holds {written.architecture_id}, but the island ends before it"
+        return f"the journal holds {written.architecture_id}, but the island ends before it, or asks for it later"
     for field in fields(Candidate):
         before, now = getattr(written, field.name), getattr(asked, field.name)
         if before != now:

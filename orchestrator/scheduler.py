@@ -2,12 +2,18 @@
 
     asked -> waiting -> running -> done | failed          (and back to waiting when its worker died)
 
-The ordered window makes the search a function of seed and window. Candidate n is asked of the sampler after exactly
-`max(n - window, prerequisite(0..n))` results, in the order of their numbers, have been told: a result that arrives
-early waits, a result that is late holds back the asks that need it. So neither the number of workers nor their speed
-nor the order in which they finish changes any candidate, and at most `window + 1` candidates are unfinished.
+The window says when: candidate n is asked of the sampler after exactly `max(n - window, prerequisite(0..n))` results
+have been told, however many more are there; so at most `window + 1` candidates are unfinished. The order says which,
+and is the order of the journal:
 
-The journal is not that patient: a result is handed out for writing as soon as all lower numbers have been.
+    ordered      by number. A result that arrives early waits, a late one holds back the asks that need it: neither
+                 the number of workers nor their speed nor the order in which they finish changes any candidate.
+    unordered    by arrival, for durations with a heavy tail: nothing waits for a straggler. What is asked depends on
+                 the order in which results came, and on nothing else.
+
+Both replay exactly, because a sampler is a function of the sequence of asks and tells. How many tells go before an
+ask follows from its number, and which they are is written in the journal: so no ask has to be written down, not even
+that of a candidate that was lost in flight. A resumed search asks for it again between the same two tells.
 
 What leaves is new and buildable: a proposal that breaks a constraint, or whose architecture is known already, is
 redrawn; after `REDRAWS` proposals the space itself is sampled; after `SAMPLES` of those the island is exhausted, and
@@ -45,9 +51,10 @@ class Scheduler:
         window: int,
         max_attempts: int,
         rng: np.random.Generator,
+        ordered: bool = True,
     ) -> None:
         """`rng` draws only where the sampler proposes nothing new."""
-        self.island, self.budget, self.exhausted = island, budget, False
+        self.island, self.budget, self.ordered, self.exhausted = island, budget, ordered, False
         self._space, self._sampler, self._objectives = space, sampler, objectives
         self._window, self._max_attempts, self._rng = window, max_attempts, rng
         self._asked: list[Candidate] = []
@@ -56,9 +63,9 @@ class Scheduler:
         self._running: set[int] = set()
         self._attempts: dict[int, int] = {}
         self._results: dict[int, Result] = {}
+        self._recorded: list[int] = []
         self._due = 0
         self._told = 0
-        self._recorded = 0
 
     @property
     def asked(self) -> int:
@@ -72,13 +79,13 @@ class Scheduler:
 
     @property
     def recorded(self) -> int:
-        """How many results have been handed out for the journal: all numbers below this one."""
-        return self._recorded
+        """How many results have been handed out for the journal."""
+        return len(self._recorded)
 
     @property
     def finished(self) -> bool:
         """Whether every candidate that there will be has been recorded."""
-        return self._recorded == self.asked and (self.exhausted or self.asked == self.budget)
+        return self.recorded == self.asked and (self.exhausted or self.asked == self.budget)
 
     def take(self) -> Candidate | None:
         """The next candidate to evaluate, now running; None: nothing may start before more results are there."""
@@ -104,22 +111,34 @@ class Scheduler:
             self._waiting.append(self._asked[number])
             return ()
         self._results[number] = result
-        return tuple(self._record())
+        return tuple(self._record(number))
+
+    def foresee(self, number: int) -> Candidate | None:
+        """Candidate `number`, asked for if it has not been, and left waiting; None: it may not be asked for.
+
+        For `replay`: may be called for a number until `restore` has taken its event.
+        """
+        while self.asked <= number and (candidate := self._ask()) is not None:
+            self._waiting.append(candidate)
+        return self._asked[number] if number < self.asked else None
 
     def restore(self, event: Event) -> None:
-        """Takes the next event of the journal as the outcome of the candidate taken last."""
+        """Takes the next event of the journal as the outcome of a candidate that waits."""
         number = event.candidate.number
-        assert number == self._recorded, f"event {number} comes when {self._recorded} are known"
-        assert self._running == {number}, f"event {number} comes when {self._running} are running"
-        self._running.remove(number)
+        self._waiting.remove(self._asked[number])
         self._attempts[number], self._results[number] = event.attempts, event.result
-        self._recorded += 1
+        self._recorded.append(number)
 
-    def _record(self) -> Iterator[Event]:
-        while self._recorded in self._results:
-            number = self._recorded
-            self._recorded += 1
-            yield Event(self._asked[number], self._results[number], self._attempts[number])
+    def _record(self, arrived: int) -> Iterator[Event]:
+        """The events whose turn it is now that the result of `arrived` is there."""
+        if not self.ordered:
+            yield self._write(arrived)
+        while self.ordered and self.recorded in self._results:
+            yield self._write(self.recorded)
+
+    def _write(self, number: int) -> Event:
+        self._recorded.append(number)
+        return Event(self._asked[number], self._results[number], self._attempts[number])
 
     def _ask(self) -> Candidate | None:
         number = self.asked
@@ -127,10 +146,10 @@ class Scheduler:
             return None
         self._due = max(self._due, number - self._window, self._sampler.prerequisite(number))
         assert self._due <= number, f"candidate {number} would wait for {self._due} results"
-        if self._recorded < self._due:
+        if self.recorded < self._due:
             return None
         while self._told < self._due:
-            self._tell(self._told)
+            self._tell(self._recorded[self._told])
             self._told += 1
         candidate = self._new_candidate(number)
         if candidate is None:

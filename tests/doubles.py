@@ -160,6 +160,7 @@ def toy_recipe(
     mode: str = "generational",
     budget: int = 40,
     window: int = 6,
+    order: str = "ordered",
     seed: int = 0,
     population: int = 10,
     objectives: Sequence[Mapping[str, object]] = ({"name": "miou"}, {"name": "latency_ms", "reference": 12.0}),
@@ -173,7 +174,7 @@ def toy_recipe(
         "objectives": list(objectives),
         "sampler": {"name": sampler, "mode": mode, "population_size": population, "mutation_probability": 0.1},
         "budget": {"evaluations_per_island": budget},
-        "workers": {"window": window},
+        "workers": {"window": window, "order": order},
     }
     return read_recipe(document, "toy.yaml")
 

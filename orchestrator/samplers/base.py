@@ -1,9 +1,9 @@
 """The one Protocol behind which every sampler stands: ask for a genotype, tell what it was worth.
 
-A sampler proposes and learns; the scheduler decides what leaves. It calls in an order that depends on seed and
-window alone: numbers are asked in order, results are told in the order of their numbers, and before number n is asked
-exactly `max(n - window, prerequisite(0..n))` results have been told. So a sampler that draws from nothing but its
-own generator proposes the same candidates whoever evaluates them, and however fast.
+A sampler proposes and learns; the scheduler decides what leaves. Numbers are asked in order, and before number n is
+asked exactly `max(n - window, prerequisite(0..n))` results have been told: in the order of their numbers or, where
+the study is unordered, of their arrival. So a sampler that draws from nothing but its own generator proposes the same
+candidates whoever evaluates them, and however fast; or, unordered, whenever results come in the same order.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,16 +13,17 @@ from hypothesis import strategies as st
 
 from infra.local import InProcessPool
 from orchestrator.archive import front
+from orchestrator.config import Recipe, RecipeError
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.island import Progress
 from orchestrator.loop import EndReason
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
 from orchestrator.protocols import ObjectChanged, Store
-from orchestrator.records import Candidate, Failure, FailureKind
+from orchestrator.records import Candidate, Event, Failure, FailureKind, Outcome, Result
 from search_spaces.base import architecture_id
 from search_spaces.toy import ISLANDS, ToySettings, ToySpace
-from tests.doubles import MemoryStore, MemoryTracker, SimulatedPool, run_toy, toy_recipe
+from tests.doubles import MemoryStore, MemoryTracker, SimulatedPool, ToyStudy, run_toy, toy_recipe
 
 KINDS = [
     ("nsga2", "generational"),
@@ -28,6 +31,40 @@ KINDS = [
     ("optuna-nsga2", "generational"),
     ("random", "generational"),
 ]
+WITHOUT_ORDER = [*KINDS[1:], ("optuna-tpe", "generational")]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Workers that a study has for a while: how many, how uneven, how often they die, and rounds until the end."""
+
+    workers: int
+    seed: int
+    spread: float
+    deaths: float
+    rounds: int = 10**9
+
+    def pool(self) -> SimulatedPool:
+        return simulated(self.workers, self.seed, self.spread, dies=self.dies)
+
+    def dies(self, candidate: Candidate, attempt: int) -> bool:
+        """At random, but never for the last time that the scheduler would try."""
+        rng = np.random.default_rng([self.seed, int(candidate.architecture_id, 16), attempt])
+        return attempt < 3 and bool(rng.random() < self.deaths)
+
+    def run(self, recipe: Recipe, store: Store, batch_size: int = 1) -> ToyStudy:
+        left = iter(range(self.rounds))
+        return run_toy(recipe, self.pool(), store, batch_size=batch_size, stop=lambda: next(left, None) is None)
+
+
+def sessions(rounds: st.SearchStrategy[int]) -> st.SearchStrategy[Session]:
+    spreads, deaths = st.sampled_from([0.0, 0.25, 1.0, 2.0]), st.sampled_from([0.0, 0.1, 0.5])
+    return st.builds(Session, st.integers(1, 24), st.integers(0, 999), spreads, deaths, rounds)
+
+
+def found(study: ToyStudy) -> dict[str, list[tuple[Candidate, Result]]]:
+    """What a study's journal says, but for how often each candidate was tried."""
+    return {island: [(one.candidate, one.result) for one in events] for island, events in study.events.items()}
 
 
 def uneven(seed: int, spread: float = 1.0) -> Callable[[Candidate], float]:
@@ -40,39 +77,111 @@ def uneven(seed: int, spread: float = 1.0) -> Callable[[Candidate], float]:
     return duration_s
 
 
-def simulated(workers: int, seed: int = 0, **faults: object) -> SimulatedPool:
-    return SimulatedPool(ToyEvaluator(), workers, uneven(seed), **faults)  # type: ignore[arg-type]
+def simulated(workers: int, seed: int = 0, spread: float = 1.0, **faults: object) -> SimulatedPool:
+    return SimulatedPool(ToyEvaluator(), workers, uneven(seed, spread), **faults)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "mode"), KINDS)
-@given(workers=st.integers(1, 24), seed=st.integers(0, 999), batch_size=st.integers(1, 4))
-@settings(max_examples=5, deadline=None)
+@given(
+    before=st.lists(sessions(st.integers(0, 40)), max_size=3),
+    last=sessions(st.just(10**9)),
+    window=st.integers(1, 30),
+    batch_size=st.integers(1, 4),
+)
+@settings(max_examples=12, deadline=None)
 def test_the_journal_does_not_depend_on_the_workers(
-    name: str, mode: str, workers: int, seed: int, batch_size: int
+    name: str, mode: str, before: list[Session], last: Session, window: int, batch_size: int
 ) -> None:
-    recipe = toy_recipe(name, mode=mode, budget=25, population=6)
+    """Nor on their deaths, nor on how often the study was stopped and went on elsewhere."""
+    recipe = toy_recipe(name, mode=mode, budget=25, population=6, window=window)
     alone = run_toy(recipe, InProcessPool(ToyEvaluator(), slots=1))
-    assert run_toy(recipe, simulated(workers, seed), batch_size=batch_size).events == alone.events
+    store = MemoryStore()
+    for session in before:
+        session.run(recipe, store, batch_size)
+    assert found(last.run(recipe, store, batch_size)) == found(alone)
+
+
+@pytest.mark.parametrize(("name", "mode"), WITHOUT_ORDER)
+@given(before=st.lists(sessions(st.integers(0, 40)), max_size=3), last=sessions(st.just(10**9)))
+@settings(max_examples=12, deadline=None)
+def test_an_unordered_study_goes_on_wherever_it_was_stopped(
+    name: str, mode: str, before: list[Session], last: Session
+) -> None:
+    recipe, store = toy_recipe(name, mode=mode, budget=25, population=6, window=8, order="unordered"), MemoryStore()
+    written: dict[str, list[tuple[Candidate, Result]]] = {island: [] for island in ISLANDS}
+    for session in [*before, last]:
+        study = session.run(recipe, store)
+        for island, events in found(study).items():
+            assert events[: len(written[island])] == written[island], "what is in the journal stays"
+        written = found(study)
+    for events in written.values():
+        assert sorted(candidate.number for candidate, _ in events) == list(range(25))
+        assert len({candidate.architecture_id for candidate, _ in events}) == 25
+
+
+class Rehearsed(InProcessPool):
+    """Any number of places, whose results come in the order of an earlier journal."""
+
+    def __init__(self, order: Mapping[str, Sequence[Event]]) -> None:
+        super().__init__(ToyEvaluator(), slots=10**6)
+        self._order = [event.candidate for island in order.values() for event in island]
+
+    def collect(self, timeout_s: float) -> Sequence[Outcome]:
+        waiting = {candidate for candidate, _ in self._queue}
+        following = [next(one for one in self._order if one in waiting)] if waiting else []
+        self._queue = deque(sorted(self._queue, key=lambda one: one[0] not in following))
+        return super().collect(timeout_s)
+
+
+@pytest.mark.parametrize(("name", "mode"), WITHOUT_ORDER)
+def test_an_unordered_study_is_a_function_of_the_order_of_arrival(name: str, mode: str) -> None:
+    """Cut anywhere, and given the rest of the results in the same order, it becomes what it was."""
+    recipe, states = toy_recipe(name, mode=mode, budget=20, population=5, order="unordered"), Filmed()
+    whole = run_toy(recipe, simulated(9, spread=2.0), states)
+    assert any(one.candidate.number != position for position, one in enumerate(whole.events["reef"]))
+    for cut, state in list(enumerate(states.seen))[::4]:
+        resumed = run_toy(recipe, Rehearsed(whole.events), MemoryStore(state))
+        assert found(resumed) == found(whole), f"cut after write {cut}"
+
+
+def test_without_order_nothing_waits_for_a_straggler() -> None:
+    def spent_s(order: str) -> float:
+        pool = SimulatedPool(ToyEvaluator(), 8, lambda candidate: 200.0 if candidate.number == 3 else 1.0)
+        run_toy(toy_recipe(mode="steady-state", budget=60, window=15, order=order), pool)
+        return pool.now_s
+
+    assert spent_s("unordered") < 205.0 < spent_s("ordered")
+
+
+def test_an_unordered_generation_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"workers\.order must be ordered with sampler\.mode generational, got unord"):
+        toy_recipe(order="unordered")
+
+
+class Filmed(MemoryStore):
+    """Remembers every state that a killed driver could leave behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, bytes]] = []
+
+    def create(self, key: str, data: bytes) -> None:
+        super().create(key, data)
+        self.seen.append(dict(self.objects))
+
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        super().replace(key, data, expected)
+        self.seen.append(dict(self.objects))
 
 
 @pytest.mark.parametrize(("name", "mode"), [*KINDS[:3], ("optuna-tpe", "generational")])
 def test_a_resumed_study_is_the_uninterrupted_one_wherever_it_was_killed(name: str, mode: str) -> None:
     """States of the store that a killed driver can leave behind: all of them once, every third elsewhere."""
     recipe = toy_recipe(name, mode=mode, budget=12, population=4)
-    states: list[dict[str, bytes]] = []
-
-    class Filmed(MemoryStore):
-        def create(self, key: str, data: bytes) -> None:
-            super().create(key, data)
-            states.append(dict(self.objects))
-
-        def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
-            super().replace(key, data, expected)
-            states.append(dict(self.objects))
-
-    whole = run_toy(recipe, simulated(4), Filmed())
-    assert len(states) > 30
-    for cut, state in list(enumerate(states))[:: 1 if mode == "steady-state" else 3]:
+    states = Filmed()
+    whole = run_toy(recipe, simulated(4), states)
+    assert len(states.seen) > 30
+    for cut, state in list(enumerate(states.seen))[:: 1 if mode == "steady-state" else 3]:
         resumed = run_toy(recipe, simulated(1 + cut % 5, seed=cut), MemoryStore(state))
         assert resumed.events == whole.events, f"cut after write {cut}"
         assert resumed.ending.reason is EndReason.FINISHED

@@ -49,6 +49,34 @@ def test_a_smaller_budget_is_said(events: dict[str, tuple[Event, ...]]) -> None:
         resume(toy_recipe(budget=12), events)
 
 
+def test_an_unordered_journal_is_refused_where_numbers_count() -> None:
+    search = {"mode": "steady-state", "budget": 20}
+    free = toy_recipe(order="unordered", **search)  # type: ignore[arg-type]
+    arrived = run_toy(free, simulated(6)).events
+    resume(free, arrived)
+    with pytest.raises(ReplayMismatch, match=r"island shoal, event \d of 20: the journal holds number \d in its place"):
+        resume(toy_recipe(**search), arrived)  # type: ignore[arg-type]
+    twice = {**arrived, "reef": (arrived["reef"][0], *arrived["reef"])}
+    with pytest.raises(ReplayMismatch, match=r"island reef, event 1 of 21: the journal holds number \d for the second"):
+        resume(free, twice)
+
+
+def test_arrivals_in_another_order_are_said() -> None:
+    free = toy_recipe(order="unordered", mode="steady-state", budget=40, population=5)
+    arrived = run_toy(free, simulated(6)).events
+    early = {**arrived, "shoal": (arrived["shoal"][-1], *arrived["shoal"][:-1])}
+    with pytest.raises(ReplayMismatch, match=r"island shoal, event 0 of 40: .*, or asks for it later"):
+        resume(free, early)
+    mixed = {**arrived, "shoal": (*sorted(arrived["shoal"][:20], key=_quality), *arrived["shoal"][20:])}
+    with pytest.raises(ReplayMismatch, match="island shoal, event"):
+        resume(free, mixed)
+
+
+def _quality(event: Event) -> float:
+    assert isinstance(event.result, Measurement)
+    return event.result.metrics["miou"]
+
+
 def test_a_changed_result_is_said_where_it_leads_elsewhere(events: dict[str, tuple[Event, ...]]) -> None:
     forged = list(events["reef"])
     for number in range(10):

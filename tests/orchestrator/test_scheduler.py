@@ -46,7 +46,9 @@ class Listener:
 DISTINCT: list[Genotype] = [(depth, width, 0, 0, 0) for depth in range(10) for width in range(3)]
 
 
-def scheduler(sampler: object, *, budget: int = 30, window: int = 3, max_attempts: int = 3) -> Scheduler:
+def scheduler(
+    sampler: object, *, budget: int = 30, window: int = 3, max_attempts: int = 3, ordered: bool = True
+) -> Scheduler:
     rng = np.random.default_rng(0)
     return Scheduler(
         ToySpace(),
@@ -57,6 +59,7 @@ def scheduler(sampler: object, *, budget: int = 30, window: int = 3, max_attempt
         window=window,
         max_attempts=max_attempts,
         rng=rng,
+        ordered=ordered,
     )
 
 
@@ -120,6 +123,24 @@ def test_told_before_ask_depends_on_the_window_alone(window: int, generation: in
     barrier = [number // generation * generation if generation > 1 else 0 for number in range(30)]
     assert listener.told_before_ask == {number: max(0, number - window, barrier[number]) for number in range(30)}
     assert listener.told == sorted(listener.told)
+
+
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_without_order_the_sampler_is_told_in_the_order_of_arrival(window: int, workers: int, order: int) -> None:
+    listener = Listener(DISTINCT)
+    one = scheduler(listener, window=window, ordered=False)
+    events = drain(one, np.random.default_rng(order), workers)
+    assert listener.told == [event.candidate.number for event in events][: max(0, 29 - window)]
+    assert listener.told_before_ask == {number: max(0, number - window) for number in range(30)}
+
+
+def test_without_order_a_result_is_recorded_at_once() -> None:
+    one = scheduler(listener := Listener(DISTINCT), window=3, ordered=False)
+    first = take_all(one)
+    assert [event.candidate.number for event in finish(one, first[2])] == [2]
+    assert [candidate.number for candidate in take_all(one)] == [4]
+    assert listener.told == [2]
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,19 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, StoreError
+from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, StoreError, check_key
 
 TEMPORARY = ".tmp-"
 LOCK = ".lock"
+COPY_BYTES = 2**20
+Write = Callable[[BinaryIO], None]
+"""Writes an object's bytes into a file."""
 
 
 class FileStore:
@@ -26,6 +31,11 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
+
+    @property
+    def where(self) -> str:
+        """The store's address, for people and for `make_store`."""
+        return str(self.root)
 
     def probe(self) -> None:
         """Proves that studies can be kept here: writes an object, and sees the second one under its name refused.
@@ -37,10 +47,10 @@ class FileStore:
         place = self.root / f".probe-{secrets.token_hex(8)}"
         try:
             _make_folder(self.root)
-            _link_new(place, b"probe")
+            _link_new(place, _bytes(b"probe"))
             try:
                 with suppress(FileExistsError):
-                    _link_new(place, b"again")
+                    _link_new(place, _bytes(b"again"))
                     raise StoreError(f"store {self.root} lets one object be created twice; {advice}")
                 with self._locked():
                     pass
@@ -50,11 +60,21 @@ class FileStore:
             raise StoreError(f"store {self.root} cannot be written: {error.strerror or error}; {advice}") from None
 
     def create(self, key: str, data: bytes) -> None:
+        self._create(key, _bytes(data))
+
+    def create_from(self, key: str, file: Path) -> None:
+        def copy(into: BinaryIO) -> None:
+            with open(file, "rb") as source:
+                shutil.copyfileobj(source, into, COPY_BYTES)
+
+        self._create(key, copy)
+
+    def _create(self, key: str, write: Write) -> None:
         place = self._place(key)
         with _naming("write", key, self.root):
             _make_folder(place.parent)
             try:
-                _link_new(place, data)
+                _link_new(place, write)
             except FileExistsError:
                 raise ObjectExists(f"{key} exists already in store {self.root}") from None
 
@@ -65,6 +85,13 @@ class FileStore:
         if found is None:
             raise ObjectMissing(f"{key} is not in store {self.root}")
         return found
+
+    @contextmanager
+    def fetch(self, key: str) -> Iterator[Path]:
+        place = self._place(key)
+        if not place.is_file():
+            raise ObjectMissing(f"{key} is not in store {self.root}")
+        yield place
 
     def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
         place = self._place(key)
@@ -77,11 +104,11 @@ class FileStore:
                     raise ObjectChanged(f"{key} in store {self.root} holds {there}: another process writes here")
                 if expected is None:
                     try:
-                        _link_new(place, data)
+                        _link_new(place, _bytes(data))
                     except FileExistsError:
                         raise ObjectChanged(f"{key} in store {self.root} has just been created elsewhere") from None
                 else:
-                    _rename_over(place, data)
+                    _rename_over(place, _bytes(data))
 
     def delete(self, key: str) -> None:
         place = self._place(key)
@@ -103,17 +130,19 @@ class FileStore:
             keys += [place.relative_to(self.root).as_posix() for place in places]
         return sorted(key for key in keys if key.startswith(prefix))
 
+    def studies(self) -> Sequence[str]:
+        """The names of the studies in here, sorted."""
+        return sorted(manifest.parent.name for manifest in self.root.glob("*/manifest.json"))
+
     def _place(self, key: str) -> Path:
         """The file of a key.
 
         Raises:
-            StoreError: the key would leave the root, by its parts or through a symbolic link, or is the store's own.
+            StoreError: it is no key, or leads out of the root through a symbolic link.
         """
-        parts = key.split("/")
-        if any(not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
-            raise StoreError(f"{key!r} is no key: parts between '/' must not be empty or start with '.'")
+        check_key(key)
         place = self.root
-        for part in parts:
+        for part in key.split("/"):
             place = place / part
             if place.is_symlink():
                 raise StoreError(f"{key!r} leads through the symbolic link {place}: a store holds no links")
@@ -148,9 +177,16 @@ def _content(place: Path) -> bytes | None:
         return file.read()
 
 
-def _link_new(place: Path, data: bytes) -> None:
-    """Makes `place` hold `data`, or raises FileExistsError and leaves it alone."""
-    temporary = _written_beside(place, data)
+def _bytes(data: bytes) -> Write:
+    def write(into: BinaryIO) -> None:
+        into.write(data)
+
+    return write
+
+
+def _link_new(place: Path, write: Write) -> None:
+    """Makes `place` hold what `write` writes, or raises FileExistsError and leaves it alone."""
+    temporary = _written_beside(place, write)
     try:
         os.link(temporary, place)
     finally:
@@ -158,8 +194,8 @@ def _link_new(place: Path, data: bytes) -> None:
     _sync_folder(place.parent)
 
 
-def _rename_over(place: Path, data: bytes) -> None:
-    temporary = _written_beside(place, data)
+def _rename_over(place: Path, write: Write) -> None:
+    temporary = _written_beside(place, write)
     try:
         temporary.replace(place)
     except BaseException:
@@ -168,11 +204,11 @@ def _rename_over(place: Path, data: bytes) -> None:
     _sync_folder(place.parent)
 
 
-def _written_beside(place: Path, data: bytes) -> Path:
+def _written_beside(place: Path, write: Write) -> Path:
     temporary = place.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from infra.stores import STUDIES, make_store
 from orchestrator.loop import Ending, EndReason
 from orchestrator.protocols import StoreError
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from jobs.search import Study
 
 BAD_INPUT = 2
-STUDIES = Path("studies")
-"""The store where none is named."""
 EXIT_CODES = {EndReason.FINISHED: 0, EndReason.STOPPED: 130, EndReason.NO_WORKERS: 1}
 
 HELP = """Search neural architectures for dense prediction.
@@ -36,8 +36,12 @@ app = typer.Typer(
 )
 out, err = Console(), Console(stderr=True)
 
-StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder that holds the studies.")]
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name in the store, or its folder.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", metavar="STORE", help="What holds the studies: a folder, or s3://bucket/prefix.")
+]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's name in the store, its folder, or s3://bucket/prefix/study.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one value of the recipe; repeatable.")
 ]
@@ -80,11 +84,10 @@ def search(
         from jobs.recipe_file import load_recipe
 
         loaded = load_recipe(recipe, overrides or [])
-        from infra.file_store import FileStore
         from jobs import search as job
         from jobs.progress import Display
 
-        study = job.Study(FileStore(store), loaded.study)
+        study = job.Study(make_store(store), loaded.study)
         _finish(study, job.search(loaded, study, Display(out), address, in_process))
 
 
@@ -196,21 +199,23 @@ def ui(
         from infra.mlflow_ui import sqlite_uri, ui_command, ui_environment
 
         if study is None:
-            database = store / "mlflow.db"
+            from jobs.search import tracking_folder
+
+            database = tracking_folder(make_store(store)) / "mlflow.db"
             uri = sqlite_uri(database)
         else:
             from orchestrator.study import read_study
 
             place = _study(study, store)
             uri = place.tracking_uri(read_study(place.store, place.name).recipe)
-            database = place.store.root / "mlflow.db"
+            database = place.tracking_folder / "mlflow.db"
         if uri == sqlite_uri(database) and not database.is_file():
             raise ValueError(f"there are no runs yet: {database} is missing; run `archipelago search` first")
         out.print(f"MLflow UI at http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
         raise typer.Exit(subprocess.call(ui_command(uri, port), env=ui_environment()))
 
 
-def _study(name: str, store: Path) -> Study:
+def _study(name: str, store: str) -> Study:
     from jobs.search import Study
 
     return Study.at(name, store)
@@ -229,7 +234,8 @@ def _finish(study: Study, ending: Ending) -> None:
     """Prints the fronts and what to type next; ends with the exit code of the ending."""
     from jobs.tables import StudyReport
 
-    where = study.name if study.store.root == STUDIES.absolute() else f"{study.name} --store {study.store.root}"
+    here = study.store.where == os.path.abspath(STUDIES)
+    where = study.name if here else f"{study.name} --store {study.store.where}"
     program = "archipelago" if shutil.which("archipelago") else sys.argv[0]
     if ending.reason is EndReason.FINISHED:
         for table in StudyReport.read(study).front_tables():

@@ -16,6 +16,7 @@ import numpy as np
 from infra.file_store import FileStore
 from infra.local import InProcessPool
 from infra.mlflow_ui import sqlite_uri
+from infra.stores import STUDIES, StudyStore, make_store
 from jobs.composition import make_evaluator_factory, make_space
 from jobs.progress import Display
 from orchestrator.config import Recipe
@@ -36,33 +37,44 @@ from search_spaces.base import SearchSpace
 class Study:
     """A study's place."""
 
-    store: FileStore
+    store: StudyStore
     name: str
 
     @classmethod
-    def at(cls, name: str, store: Path) -> Study:
-        """The study that a person means: its name in the store, or the path of its folder.
+    def at(cls, name: str, store: str) -> Study:
+        """The study that a person means: its name in the store, the path of its folder, or s3://bucket/prefix/study.
 
         Raises:
             StudyMissing: there is none.
+            StoreError: the store cannot be read.
         """
         path = Path(name)
-        if (path / "manifest.json").is_file():
-            return cls(FileStore(path.absolute().parent), path.absolute().name)
-        found = sorted(manifest.parent.name for manifest in store.glob("*/manifest.json"))
+        if "://" in name:
+            store, _, name = name.rstrip("/").rpartition("/")
+        elif (path / "manifest.json").is_file():
+            store, name = str(path.absolute().parent), path.absolute().name
+        place = make_store(store)
+        found = place.studies()
         if name not in found:
             held = f"it holds {', '.join(found)}" if found else "it holds none"
-            raise StudyMissing(
-                f"there is no study {name} in the store {store}: {held}; say --store DIR for another store"
-            )
-        return cls(FileStore(store), name)
+            raise StudyMissing(f"there is no study {name} in the store {store}: {held}; say --store for another store")
+        return cls(place, name)
 
     @property
-    def folder(self) -> Path:
-        return self.store.root / self.name
+    def where(self) -> str:
+        return f"{self.store.where}/{self.name}"
+
+    @property
+    def tracking_folder(self) -> Path:
+        return tracking_folder(self.store)
 
     def tracking_uri(self, recipe: Recipe) -> str:
-        return recipe.tracking.uri or sqlite_uri(self.store.root / "mlflow.db")
+        return recipe.tracking.uri or sqlite_uri(self.tracking_folder / "mlflow.db")
+
+
+def tracking_folder(store: StudyStore) -> Path:
+    """Where MLflow's SQLite file and artifacts lie, unless a recipe says otherwise: a database needs a file system."""
+    return store.root if isinstance(store, FileStore) else Path(STUDIES).absolute()
 
 
 class Stop:
@@ -105,7 +117,7 @@ def search(recipe: Recipe, study: Study, display: Display, address: str | None, 
 
         connect(address, cpus=0, weights_bytes=0)
     create_study(study.store, recipe)
-    display.say(f"study {study.name} in {study.folder}")
+    display.say(f"study {study.name} in {study.where}")
     return resume(study, display, address, in_process)
 
 
@@ -206,7 +218,7 @@ def _tracker(recipe: Recipe, study: Study) -> Tracker:
 
     experiment = recipe.tracking.experiment or recipe.study
     manifest = hashlib.sha256(study.store.read(f"{study.name}/manifest.json")).hexdigest()
-    artifacts = study.store.root / "mlflow-artifacts"
+    artifacts = study.tracking_folder / "mlflow-artifacts"
     return MlflowTracker(study.tracking_uri(recipe), experiment, artifacts=artifacts, identity=manifest[:16])
 
 

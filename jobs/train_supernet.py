@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from infra.file_store import FileStore
 from infra.weights import load_weights, save_weights, weights_key
 from jobs.composition import load_data, make_network_space
 from orchestrator.config import Recipe
-from orchestrator.protocols import ObjectMissing
+from orchestrator.protocols import ObjectMissing, Store
 from orchestrator.study import read_weights, record_weights
 from search_spaces.training.settings import TrainingProgress
 from search_spaces.training.trainer import SupernetTrainer
@@ -29,7 +28,7 @@ class TrainingStopped(RuntimeError):
 
 def supernet_weights(
     recipe: Recipe,
-    store: FileStore,
+    store: Store,
     on_progress: Callable[[TrainingProgress], None],
     stop: Callable[[], bool],
 ) -> dict[str, np.ndarray]:
@@ -81,7 +80,7 @@ def _train(
 class Checkpoints:
     """The training states of a study; only the newest one is kept."""
 
-    def __init__(self, store: FileStore, study: str) -> None:
+    def __init__(self, store: Store, study: str) -> None:
         self._store, self._study = store, study
         self._head_key = f"{study}/training/HEAD"
         self._head = self._read_head()

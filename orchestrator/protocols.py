@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -69,7 +71,7 @@ class PoolExhausted(RuntimeError):
 
 
 class Store(Protocol):
-    """Where a study lives: named objects of bytes under one root. Keys use '/' and stay inside the root."""
+    """Where a study lives: named objects of bytes under one root. Keys pass `check_key`. Safe to share by threads."""
 
     def create(self, key: str, data: bytes) -> None:
         """Writes a new object, all or nothing, durable when this returns.
@@ -78,8 +80,19 @@ class Store(Protocol):
             ObjectExists: there is one already.
         """
 
+    def create_from(self, key: str, file: Path) -> None:
+        """As `create`, with what is in a file, which is never in memory as a whole."""
+
     def read(self, key: str) -> bytes:
         """The object's bytes.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
+    def fetch(self, key: str) -> AbstractContextManager[Path]:
+        """A file that holds the object for as long as the block runs, and is only to be read; what has been mapped
+        from it stays.
 
         Raises:
             ObjectMissing: there is none.
@@ -97,6 +110,16 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Sequence[str]:
         """The keys that start with `prefix`, sorted. For people and repair: never to find the newest."""
+
+
+def check_key(key: str) -> None:
+    """Refuses what could lead out of a store's root, or is the store's own.
+
+    Raises:
+        StoreError: it is no key.
+    """
+    if any(not part or part.startswith(".") or "\\" in part or "\0" in part for part in key.split("/")):
+        raise StoreError(f"{key!r} is no key: parts between '/' must not be empty or start with '.'")
 
 
 class StoreError(RuntimeError):

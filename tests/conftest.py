@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.s3_server import S3Server, seaweedfs
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -20,6 +23,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ARCHIPELAGO_CACHE"):
             patch.delenv(name, raising=False)
         yield folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """The S3 server of the session, or the one at `ARCHIPELAGO_TEST_S3_ENDPOINT`."""
+    if endpoint := os.environ.get("ARCHIPELAGO_TEST_S3_ENDPOINT"):
+        yield S3Server.elsewhere(endpoint)
+        return
+    with seaweedfs() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty store, which boto3 finds its way to by the environment."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{secrets.token_hex(6)}/studies"
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from orchestrator.config import Recipe, read_recipe
 from orchestrator.island import Island, make_islands
@@ -20,8 +23,8 @@ from orchestrator.protocols import (
     ObjectMissing,
     PoolExhausted,
     Store,
-    StoreError,
     Tracker,
+    check_key,
 )
 from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Outcome, with_latency
 from search_spaces.toy import ToySpace
@@ -34,34 +37,39 @@ class MemoryStore:
         self.objects = dict(objects or {})
 
     def create(self, key: str, data: bytes) -> None:
-        _check_key(key)
+        check_key(key)
         if key in self.objects:
             raise ObjectExists(f"{key} exists")
         self.objects[key] = data
 
+    def create_from(self, key: str, file: Path) -> None:
+        self.create(key, file.read_bytes())
+
+    @contextmanager
+    def fetch(self, key: str) -> Iterator[Path]:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self.read(key))
+            file.flush()
+            yield Path(file.name)
+
     def read(self, key: str) -> bytes:
-        _check_key(key)
+        check_key(key)
         if key not in self.objects:
             raise ObjectMissing(f"{key} is missing")
         return self.objects[key]
 
     def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
-        _check_key(key)
+        check_key(key)
         if self.objects.get(key) != expected:
             raise ObjectChanged(f"{key} was changed by somebody else")
         self.objects[key] = data
 
     def delete(self, key: str) -> None:
-        _check_key(key)
+        check_key(key)
         self.objects.pop(key, None)
 
     def list(self, prefix: str) -> Sequence[str]:
         return sorted(key for key in self.objects if key.startswith(prefix))
-
-
-def _check_key(key: str) -> None:
-    if any(not part or part.startswith(".") or "\\" in part or "\0" in part for part in key.split("/")):
-        raise StoreError(f"{key!r} is no key: parts between '/' must not be empty or start with '.'")
 
 
 class SimulatedPool:

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from infra.stores import STUDIES
 from infra.weights import load_weights
 from jobs.composition import load_data, make_network_space
 from jobs.search import Study
@@ -52,7 +52,7 @@ class Population:
 
 def evaluation(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study whose journal gives the candidates.")],
-    store: Annotated[Path, typer.Option(metavar="DIR")] = Path("studies"),
+    store: Annotated[str, typer.Option(metavar="STORE")] = STUDIES,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     images: Annotated[int, typer.Option(help="Calibration images, and as many validation images.")] = 32,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,

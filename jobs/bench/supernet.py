@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from infra.file_store import FileStore
+from infra.stores import STUDIES, StudyStore, make_store
 from jobs.composition import load_data, make_network_space
 from jobs.progress import Display
 from jobs.recipe_file import load_recipe
@@ -41,9 +40,9 @@ TOGETHER = 6
 
 def supernet(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE")] = "camvid-quick",
-    store: Annotated[Path, typer.Option(help="Where the recipe's study keeps its weights; trained if missing.")] = Path(
-        "studies"
-    ),
+    store: Annotated[
+        str, typer.Option(help="Where the recipe's study keeps its weights; trained if missing.")
+    ] = STUDIES,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
     subnets: Annotated[int, typer.Option(help="Random subnets of each island.")] = 30,
     alone: Annotated[int, typer.Option(help="Random subnets, over all islands, that are also trained alone.")] = 3,
@@ -52,7 +51,7 @@ def supernet(
     """mIoU of random subnets against the floor, the largest subnet and networks trained alone."""
     console = Console(stderr=as_json)
     loaded = load_recipe(recipe, overrides or [])
-    weights = _trained(loaded, FileStore(store), Display(console))
+    weights = _trained(loaded, make_store(store), Display(console))
     torch.set_num_threads(loaded.training.threads if loaded.training else 1)
     data = load_data(loaded)
     space = make_network_space(loaded, data.n_classes)
@@ -63,7 +62,7 @@ def supernet(
         _show(result, console)
 
 
-def _trained(recipe: Recipe, store: FileStore, display: Display) -> Weights:
+def _trained(recipe: Recipe, store: StudyStore, display: Display) -> Weights:
     from jobs.train_supernet import supernet_weights
 
     store.probe()

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, Store, StoreError
@@ -22,6 +24,22 @@ class StoreContract:
         store.create("study/empty", b"")
         assert store.read("study/HEAD") == b"\x00\xff" * 1000
         assert store.read("study/empty") == b""
+
+    def test_a_file_goes_in_and_comes_out(self, store: Store, tmp_path: Path) -> None:
+        data = bytes(range(256)) * 10_000
+        (tmp_path / "weights").write_bytes(data)
+        store.create_from("study/weights", tmp_path / "weights")
+        assert store.read("study/weights") == data
+        with pytest.raises(ObjectExists, match="study/weights"):
+            store.create_from("study/weights", tmp_path / "weights")
+        with store.fetch("study/weights") as file:
+            mapped = np.memmap(file, np.uint8, "r")
+            assert file.read_bytes() == data
+        assert mapped.tobytes() == data
+        (tmp_path / "weights").write_bytes(b"other")
+        assert store.read("study/weights") == data
+        with pytest.raises(ObjectMissing, match="study/nothing"), store.fetch("study/nothing"):
+            raise AssertionError("fetched nothing")
 
     def test_create_refuses_the_second_and_keeps_the_first(self, store: Store) -> None:
         store.create("study/manifest.json", b"first")

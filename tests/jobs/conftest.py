@@ -56,6 +56,8 @@ class CommandLine:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, folder / "studies"
+        self.address = str(self.store)
+        """What `--store` says."""
 
     def recipe(self, document: Mapping[str, Any], **sections: Any) -> str:
         """The file of a recipe; `sections` replace its own."""
@@ -65,7 +67,7 @@ class CommandLine:
 
     def __call__(self, *arguments: str) -> Result:
         """Calls a command in this process."""
-        return CliRunner().invoke(app, [*arguments, "--store", str(self.store)])
+        return CliRunner().invoke(app, [*arguments, "--store", self.address])
 
     def rows(self, command: str, study: str) -> list[dict[str, Any]]:
         """What a command prints as JSON."""
@@ -77,7 +79,7 @@ class CommandLine:
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts a command as a program of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *arguments, "--store", str(self.store)],
+            [sys.executable, "-m", "jobs.cli", *arguments, "--store", self.address],
             cwd=REPOSITORY,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,

@@ -200,7 +200,7 @@ def test_study_that_exists(archipelago: CommandLine) -> None:
 @pytest.mark.parametrize("place", ["a-file", "a-file/below", "/proc/nowhere"])
 def test_store_that_cannot_be_written(archipelago: CommandLine, tmp_path: Path, place: str) -> None:
     (tmp_path / "a-file").touch()
-    archipelago.store = tmp_path / place
+    archipelago.address = str(tmp_path / place)
     check(archipelago("search", archipelago.recipe(TOY), "--in-process"), "store .* cannot be written: .* --store DIR")
 
 

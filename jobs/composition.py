@@ -9,18 +9,30 @@ from typing import Any
 import numpy as np
 
 from orchestrator.config import Recipe
+from orchestrator.evaluation.tabular import TabularEvaluatorFactory
 from orchestrator.evaluation.toy import ToyEvaluatorFactory
 from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
 from search_spaces.base import NetworkSpace, SearchSpace
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.tabular import TabularSettings, TabularSpace, read_table
 from search_spaces.toy import ToySettings, ToySpace
 
 
 def make_space(recipe: Recipe) -> SearchSpace[Any]:
-    """The recipe's space, for genotypes and architectures alone."""
-    return ToySpace() if isinstance(recipe.space, ToySettings) else make_network_space(recipe, classes=1)
+    """The recipe's space, for genotypes and architectures alone.
+
+    Raises:
+        DataError: it is a table, and the table is missing or broken; the message names file and line.
+    """
+    match recipe.space:
+        case ToySettings():
+            return ToySpace()
+        case TabularSettings():
+            return TabularSpace(read_table(recipe.space))
+        case _:
+            return make_network_space(recipe, classes=1)
 
 
 def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
@@ -73,6 +85,10 @@ class SegmentationEvaluatorFactory:
 
 def make_evaluator_factory(recipe: Recipe) -> EvaluatorFactory:
     """What the recipe's workers run."""
-    if isinstance(recipe.space, ToySettings):
-        return ToyEvaluatorFactory(recipe.space)
-    return SegmentationEvaluatorFactory(recipe)
+    match recipe.space:
+        case ToySettings():
+            return ToyEvaluatorFactory(recipe.space)
+        case TabularSettings():
+            return TabularEvaluatorFactory(recipe.space)
+        case _:
+            return SegmentationEvaluatorFactory(recipe)

@@ -125,16 +125,22 @@ class StudyReport:
 
     def _candidates(self, title: str, events: Sequence[Event]) -> Table:
         """A candidate a row, which has a line for each branch."""
-        table = _table(title, ("number",), tuple(HEADINGS.values()), ("architecture",))
+        names = self._columns()
+        table = _table(title, ("number",), tuple(HEADINGS[name] for name in names), ("architecture",))
         for event in events:
             candidate, result = event.candidate, event.result
             metrics = result.metrics if isinstance(result, Measurement) else {}
             words = str(self.space.decode(candidate.island, candidate.genotype)).replace(" | ", "\n")
             if not isinstance(result, Measurement):
                 words += f"\nfailed: {' '.join(result.message.split())}"
-            cells = [quantity(name, metrics.get(name)) for name in HEADINGS]
+            cells = [quantity(name, metrics.get(name)) for name in names]
             table.add_row(f"{candidate.number:04d}", *cells, Text(words))
         return table
+
+    def _columns(self) -> tuple[str, ...]:
+        """The metrics that tables show: those that a space of networks has, and whichever the search looks at."""
+        sought = self.objectives.names
+        return tuple(name for name in HEADINGS if name in sought or (name in METRICS and "accuracy" not in sought))
 
     def _legend(self) -> Text:
         """What the letters of architectures mean; empty in a space that has none."""
@@ -145,7 +151,7 @@ class StudyReport:
                     f"↓ follows a cell that halves the resolution.", style="dim")  # fmt: skip
 
 
-HEADINGS = {"miou": "mIoU", "macs": "MACs", "params": "params", "latency_ms": "latency ms"}
+HEADINGS = {"miou": "mIoU", "accuracy": "accuracy", "macs": "MACs", "params": "params", "latency_ms": "latency ms"}
 """Column headings by metric."""
 WORDS = {
     "skip": "skip",
@@ -165,10 +171,10 @@ def complexity_table(counts: Sequence[NetworkComplexity]) -> Table:
 
 
 def quantity(name: str, value: float | None) -> str:
-    """A metric for people: three significant digits with a unit's prefix, mIoU with four decimals."""
+    """A metric for people: three significant digits with a unit's prefix, mIoU and accuracy with four decimals."""
     if value is None:
         return "–"
-    if name == "miou":
+    if name in ("miou", "accuracy"):
         return f"{value:.4f}"
     for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")):
         if value >= 0.9995 * factor or not prefix:

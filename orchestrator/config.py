@@ -20,12 +20,13 @@ from search_spaces.data.settings import DataSettings
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.mistakes import mistakes
 from search_spaces.settings import Settings
+from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
 from search_spaces.training.settings import TrainingSettings
 
-ObjectiveName = Literal["miou", "latency_ms", "macs", "params"]
+ObjectiveName = Literal["miou", "accuracy", "latency_ms", "macs", "params"]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-SpaceSettings = Annotated[HyctasSettings | ToySettings, Field(discriminator="name")]
+SpaceSettings = Annotated[HyctasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
 
 
 class RecipeError(ValueError):
@@ -166,7 +167,8 @@ class Recipe(Settings):
             raise ValueError(f"objectives must have distinct names, got {names}")
         if "latency_ms" in names and not self.latency.measure:
             raise ValueError("latency.measure must be true when latency_ms is an objective, got false")
-        if self.space.name != "toy" and (self.data is None or self.training is None):
+        networks = isinstance(self.space, HyctasSettings)
+        if networks and (self.data is None or self.training is None):
             lacking = [name for name in ("data", "training") if getattr(self, name) is None]
             raise ValueError(f"space {self.space.name} needs the section {' and the section '.join(lacking)}")
         if self.workers.order == "unordered" and (self.sampler.name, self.sampler.mode) == ("nsga2", "generational"):
@@ -175,10 +177,13 @@ class Recipe(Settings):
                 "all of its results anyway; choose sampler.mode steady-state, or leave order out"
             )
         superfluous = [name for name in ("data", "training") if getattr(self, name) is not None]
-        if self.space.name == "toy" and superfluous:
-            raise ValueError(
-                f"space toy has no networks: leave out the section {' and the section '.join(superfluous)}"
-            )
+        if not networks and superfluous:
+            sections = " and the section ".join(superfluous)
+            raise ValueError(f"space {self.space.name} has no networks: leave out the section {sections}")
+        unknown = [name for name in names if isinstance(self.space, TabularSettings) and name not in self.space.metrics]
+        if unknown:
+            columns = " and which column ".join(unknown)
+            raise ValueError(f"space.metrics must say which column {columns} is: it is an objective")
         islands = len(self.space.branches) if isinstance(self.space, HyctasSettings) else 0
         given = self.training.island_probabilities if self.training else None
         if given is not None and len(given) != islands:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from orchestrator.objectives import Objective, ObjectiveError, Objectives
 from search_spaces.base import Genotype, SearchSpace
+from search_spaces.tabular import TabularSpace
 
 STARTS = 3
 """Random architectures from which one within the limits is looked for."""
@@ -20,7 +21,7 @@ Known = Callable[[Any], Mapping[str, float]]
 def check_limits(space: SearchSpace[Any], objectives: Objectives, known: Known) -> None:
     """Looks, in each island, for an architecture within every limit on a metric that `known` tells.
 
-    The nearest one is found by descent from a few random architectures, a gene at a time.
+    The nearest one is found by descent from a few random architectures, a gene at a time; in a table by looking at all.
 
     Raises:
         ObjectiveError: an island seems to have none; the message says what comes nearest.
@@ -40,10 +41,8 @@ def _check_island(space: SearchSpace[Any], island: str, limited: list[Objective]
         metrics = known(space.decode(island, genotype))
         return sum(one.violation(metrics[one.name]) for one in limited)
 
-    rng = np.random.default_rng(0)
     found = []
-    for _ in range(STARTS):
-        genotype, amount = _descend(space, island, space.sample(island, rng), beyond)
+    for genotype, amount in _nearest(space, island, beyond):
         if amount == 0:
             return
         found.append((amount, genotype))
@@ -52,6 +51,17 @@ def _check_island(space: SearchSpace[Any], island: str, limited: list[Objective]
     limits = " and ".join(_limit(one, nearest[one.name]) for one in broken)
     words = " and ".join(f"{nearest[one.name]:g} {one.unit}" for one in broken)
     raise ObjectiveError(f"{limits}: no architecture of island {island} is within, the nearest one found has {words}")
+
+
+def _nearest(
+    space: SearchSpace[Any], island: str, beyond: Callable[[Genotype], float]
+) -> Iterator[tuple[Genotype, float]]:
+    """Genotypes that may be the nearest, and how far they are beyond the limits."""
+    if isinstance(space, TabularSpace):
+        yield from ((genotype, beyond(genotype)) for genotype in space.table.rows)
+        return
+    rng = np.random.default_rng(0)
+    yield from (_descend(space, island, space.sample(island, rng), beyond) for _ in range(STARTS))
 
 
 def _limit(objective: Objective, value: float) -> str:

@@ -27,8 +27,8 @@ class DataError(ValueError):
     """A data set that cannot be used: which file, what was found, what is allowed, what to do."""
 
 
-def expand_root(root: str) -> Path:
-    """The folder that `root` stands for on this machine.
+def expand_root(root: str, key: str = "data.root") -> Path:
+    """The place that `root`, the recipe's `key`, stands for on this machine.
 
     Raises:
         DataError: a variable is not set and has no default.
@@ -38,7 +38,7 @@ def expand_root(root: str) -> Path:
         name, default = match["name"], match["default"]
         found = os.environ.get(name) or default
         if found is None:
-            raise DataError(f"data.root {root!r} needs the environment variable {name}, which is not set: set it, "
+            raise DataError(f"{key} {root!r} needs the environment variable {name}, which is not set: set it, "
                             f"or write ${{{name}:-DEFAULT}}")  # fmt: skip
         return found
 

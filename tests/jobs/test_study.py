@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.jobs.conftest import TINY, TOY, CommandLine, without_timings
+from tests.tables import rows, table_settings
 
 COLUMNS = {
     "island",
@@ -77,6 +79,24 @@ def test_failed_candidates_are_listed_and_never_on_the_front(archipelago: Comman
     assert failed[best]["miou"] is None
     assert not {row["arch_id"] for row in archipelago.rows("front", "faulty")} & set(failed)
     assert "failed: ToyError" in archipelago("candidates", "faulty").stdout
+
+
+def test_table_study_finds_the_tables_front(archipelago: CommandLine) -> None:
+    table = archipelago.folder / "table.csv"
+    table.write_text("\n".join(rows()))
+    space = {"name": "tabular", **table_settings(table).model_dump(mode="json")}
+    objectives = [{"name": "accuracy"}, {"name": "macs", "reference": 2e9}]
+    recipe = archipelago.recipe(TOY, space=space, objectives=objectives, budget={"evaluations_per_island": 240})
+    result = archipelago("search", recipe, "--in-process")
+    assert result.exit_code == 0, result.output
+    assert "table 240/240" in result.stdout
+    best = archipelago.rows("front", "toy")
+    assert best[0]["architecture"] == {"kernel": "11", "kind": "conv", "depth": "16", "width": "100"}
+    assert best[0]["objectives"] == pytest.approx({"accuracy": 0.9 * 17600 / 17700, "macs": 1.76e9}, rel=1e-4)
+    limited = [{"name": "accuracy", "at_least": 0.5}, {"name": "macs", "at_most": 1e6}]
+    refused = archipelago("search", archipelago.recipe(TOY, study="other", space=space, objectives=limited))
+    assert refused.exit_code == 2
+    assert re.search(r"accuracy\.at_least 0\.5 and .*: no architecture of island table is within", refused.stderr)
 
 
 def test_toy_study_on_a_local_ray_equals_the_one_in_process(archipelago: CommandLine) -> None:

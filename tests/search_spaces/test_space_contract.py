@@ -21,8 +21,10 @@ from search_spaces.complexity import ComplexityCounter
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.subnet import materialise
 from search_spaces.supernet import Supernet, shared_name
+from search_spaces.tabular import TabularSpace
 from search_spaces.toy import ToySpace
 from tests.networks import awake, by_ends, scenes, small_space, small_weights
+from tests.tables import written_table
 
 HYCTAS: dict[str, dict[str, Any]] = {
     "searching": {},
@@ -44,6 +46,8 @@ def alone() -> AloneSpace:
 
 SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
     "toy": ToySpace,
+    "table-complete": lambda: TabularSpace(written_table(share=1.0)),
+    "table-sparse": lambda: TabularSpace(written_table(share=0.3)),
     **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
 }
 
@@ -71,7 +75,7 @@ def samples(space: SearchSpace[Any], count: int, seed: int = 0) -> list[Any]:
 def test_it_is_a_search_space_with_islands(name: str) -> None:
     space = SPACES[name]()
     assert isinstance(space, SearchSpace)
-    assert isinstance(space, NetworkSpace) == (name != "toy")
+    assert isinstance(space, NetworkSpace) == (name in HYCTAS)
     assert len(set(space.islands)) == len(space.islands) > 0
     for island in space.islands:
         assert all(values >= 1 for values in space.cardinalities(island))

@@ -42,6 +42,8 @@ class StepCost:
     params: int
     activation_elements: int
     """Elements of every tensor that its submodules and its products give: what training has to keep."""
+    norm_channels: int
+    """Of all its BatchNorms: how many means and variances it has."""
 
 
 def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *inputs: Shape) -> StepCost:
@@ -66,7 +68,8 @@ def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *in
     with torch.inference_mode():
         result = module(*arguments)
     params = sum(parameter.numel() for parameter in module.parameters())
-    return StepCost((batch, *result.shape[1:]), macs, params, elements)
+    norm_channels = sum(layer.num_features for layer in module.modules() if isinstance(layer, nn.BatchNorm2d))
+    return StepCost((batch, *result.shape[1:]), macs, params, elements, norm_channels)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,15 +25,16 @@ from infra.weights import load_weights
 from jobs.composition import load_data, make_network_space
 from jobs.search import Study
 from orchestrator.evaluation.evaluator import SegmentationEvaluator
-from orchestrator.evaluation.executor import Executor, fold_norms
+from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.memory import peak_bytes
+from orchestrator.evaluation.modules import fold_norms
 from orchestrator.evaluation.schedule import merge
 from orchestrator.journal import Journal
 from orchestrator.records import Candidate, Measurement
 from orchestrator.study import read_study, read_weights
 from search_spaces.base import Program
 from search_spaces.subnet import materialise
-from search_spaces.tasks.segmentation import confusion, mean_iou, predict
+from search_spaces.tasks.segmentation import mean_iou
 
 POPULATION = 40
 BATCHES = (8, 16, 40)
@@ -169,7 +170,6 @@ def plain_miou(evaluator: SegmentationEvaluator, candidate: Candidate) -> float:
     """mIoU of one candidate, as one would write it without steps."""
     architecture = evaluator.space.decode(candidate.island, candidate.genotype)
     network = materialise(evaluator.space, architecture, evaluator.weights).to(evaluator.device, evaluator.dtype)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.float()
@@ -177,21 +177,18 @@ def plain_miou(evaluator: SegmentationEvaluator, candidate: Candidate) -> float:
     classes, size = evaluator.data.n_classes, evaluator.protocol.batch_size
     matrix = torch.zeros(classes, classes, dtype=torch.int64, device=evaluator.device)
 
-    def batches(images: Tensor) -> list[Tensor]:
-        return list(torch.split(images, size))
-
-    def prepared(images: Tensor) -> Tensor:
-        return evaluator.data.normalise(images).to(evaluator.dtype).contiguous(memory_format=torch.channels_last)
+    def batches(images: Tensor) -> Iterator[Tensor]:
+        for part in torch.split(images, size):
+            yield evaluator.data.normalise(part).to(evaluator.dtype).contiguous(memory_format=torch.channels_last)
 
     with torch.inference_mode():
         network.train()
         for images in batches(evaluator.calibration):
-            network(prepared(images))
+            network(images)
         network.eval()
         fold_norms(network)
-        for images, truth in zip(batches(evaluator.images), batches(evaluator.labels), strict=True):
-            logits = network(prepared(images)).float()
-            matrix += confusion(predict(logits, (truth.shape[1], truth.shape[2])), truth, classes)
+        for images, counter in zip(batches(evaluator.images), evaluator.counters, strict=True):
+            matrix += counter.count(network(images))
     return mean_iou(matrix.cpu())
 
 
@@ -221,57 +218,55 @@ def _macs_ratio(evaluator: SegmentationEvaluator, programs: Sequence[Program], s
 
 def _stage_shares(evaluator: SegmentationEvaluator, population: Population) -> dict[str, float]:
     """Share of the validation time of a merged batch that each stage takes."""
-    executor = Executor(
-        evaluator.space,
-        evaluator.weights,
-        _programs(evaluator, population.candidates),
-        evaluator.device,
-        evaluator.dtype,
-    )
+    executor, batch = _calibrated(evaluator, population)
     spent = dict.fromkeys([*STAGES.values(), "tail"], 0.0)
-    names = {step.id: STAGES.get(step.operation.name, step.operation.name) for step in executor.schedule.steps}
-    began = 0.0
-
-    def start(_module: nn.Module, _inputs: object) -> None:
-        nonlocal began
-        began = _now(evaluator)
-
-    for step_id, module in executor.modules.items():
-
-        def stop(_module: nn.Module, _inputs: object, _output: object, stage: str = names[step_id]) -> None:
-            spent[stage] += _now(evaluator) - began
-
-        module.register_forward_pre_hook(start)
-        module.register_forward_hook(stop)
-    size = evaluator.protocol.batch_size
-    images, truth = evaluator.images[:size], evaluator.labels[:size]
-    batch = evaluator.data.normalise(images).to(evaluator.dtype)
-    executor.recalibrate([batch])
-    executor.fold()
-    spent.update(dict.fromkeys(spent, 0.0))
+    for step in executor.schedule.steps:
+        stage = STAGES.get(step.operation.name, step.operation.name)
+        executor.modules[step.id] = Timed(executor.modules[step.id], stage, spent, evaluator)
+    counter = evaluator.counters[0]
 
     def take(_index: int, logits: Tensor) -> None:
-        before = _now(evaluator)
-        confusion(predict(logits.float(), (truth.shape[1], truth.shape[2])), truth, evaluator.data.n_classes)
-        spent["tail"] += _now(evaluator) - before
+        began = _now(evaluator)
+        counter.count(logits)
+        spent["tail"] += _now(evaluator) - began
 
     executor.run(batch, take)
     total = sum(spent.values())
     return {stage: seconds / total for stage, seconds in spent.items()}
 
 
-def _achieved(evaluator: SegmentationEvaluator, population: Population) -> dict[str, float]:
-    """Multiply-adds a second of a merged forward pass, and of a large matrix product on the same device."""
-    programs = _programs(evaluator, population.candidates)
-    executor = Executor(evaluator.space, evaluator.weights, programs, evaluator.device, evaluator.dtype)
-    batch = evaluator.data.normalise(evaluator.images[: evaluator.protocol.batch_size]).to(evaluator.dtype)
+class Timed(nn.Module):
+    """A module whose running time is added to its stage's."""
+
+    def __init__(
+        self, module: nn.Module, stage: str, spent: dict[str, float], evaluator: SegmentationEvaluator
+    ) -> None:
+        super().__init__()
+        self.module, self.stage, self.spent, self.evaluator = module, stage, spent, evaluator
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        began = _now(self.evaluator)
+        result: Tensor = self.module(*inputs)
+        self.spent[self.stage] += _now(self.evaluator) - began
+        return result
+
+
+def _calibrated(evaluator: SegmentationEvaluator, population: Population) -> tuple[Executor, Tensor]:
+    """The population merged, calibrated on the first batch of validation images and folded; and that batch."""
+    executor = Executor(evaluator.modules, _programs(evaluator, population.candidates))
+    images = evaluator.images[: evaluator.protocol.batch_size]
+    batch = evaluator.data.normalise(images).to(evaluator.dtype)
     executor.recalibrate([batch])
     executor.fold()
-    costs = {
-        name: cost
-        for program in programs
-        for name, cost in evaluator.counter.costs(program, tuple(batch.shape)).items()
-    }
+    return executor, batch
+
+
+def _achieved(evaluator: SegmentationEvaluator, population: Population) -> dict[str, float]:
+    """Multiply-adds a second of a merged forward pass, and of a large matrix product on the same device."""
+    executor, batch = _calibrated(evaluator, population)
+    programs = _programs(evaluator, population.candidates)
+    shape = tuple(batch.shape)
+    costs = {name: cost for program in programs for name, cost in evaluator.counter.costs(program, shape).items()}
     macs = sum(costs[step.id].macs for step in executor.schedule.steps)
     began = _now(evaluator)
     executor.run(batch, lambda _index, _logits: None)

@@ -19,13 +19,15 @@ from orchestrator.config import EvaluationSettings, LatencySettings
 from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.latency import LatencyMeter
 from orchestrator.evaluation.memory import fitting_batches
+from orchestrator.evaluation.modules import StepModules
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
 from search_spaces.base import NetworkSpace, Program
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
 from search_spaces.subnet import materialise
 from search_spaces.supernet import Weights
-from search_spaces.tasks.segmentation import confusion, iou_per_class, mean_iou, predict
+from search_spaces.tasks.counting import PixelCounter
+from search_spaces.tasks.segmentation import iou_per_class, mean_iou
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -58,11 +60,13 @@ class SegmentationEvaluator:
         self.space, self.weights, self.data, self.protocol = space, weights, data, protocol
         self.memory_limit_bytes, self.protocol_digest = memory_limit_bytes, protocol_digest
         self.device, self.dtype = torch.device(device), DTYPES[protocol.precision]
+        self.modules = StepModules(space, weights, self.device, self.dtype)
         self.counter = ComplexityCounter(space.build)
         self.calibration = data.train.images[calibration_subset(data.train, protocol)].to(self.device)
         chosen = validation_subset(data.validation, protocol)
         self.images = data.validation.images[chosen].to(self.device)
-        self.labels = data.validation.labels[chosen].to(self.device)
+        labels = data.validation.labels[chosen].to(self.device)
+        self.counters = [PixelCounter(part, data.n_classes) for part in torch.split(labels, protocol.batch_size)]
         self.meter = LatencyMeter(latency, (1, *self.images.shape[1:]), self.device, self.dtype)
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
@@ -83,26 +87,21 @@ class SegmentationEvaluator:
 
     def _score(self, programs: Sequence[Program]) -> list[Result]:
         began = time.perf_counter()
-        executor = Executor(self.space, self.weights, programs, self.device, self.dtype)
+        executor = Executor(self.modules, programs)
         executor.recalibrate(self._batches(self.calibration))
         executor.fold()
         recalibrated = time.perf_counter()
         classes = self.data.n_classes
         matrices = torch.zeros(len(programs), classes, classes, dtype=torch.int64, device=self.device)
-        labels = torch.split(self.labels, self.protocol.batch_size)
-        spoiled: set[int] = set()
-        for images, truth in zip(self._batches(self.images), labels, strict=True):
-            size = (truth.shape[1], truth.shape[2])
+        finite = torch.ones(len(programs), dtype=torch.bool, device=self.device)
+        for images, counter in zip(self._batches(self.images), self.counters, strict=True):
 
-            def take(index: int, logits: Tensor, truth: Tensor = truth, size: tuple[int, int] = size) -> None:
-                if index in spoiled or not torch.isfinite(logits).all():
-                    spoiled.add(index)
-                else:
-                    matrices[index] += confusion(predict(logits.float(), size), truth, classes)
+            def take(index: int, logits: Tensor, counter: PixelCounter = counter) -> None:
+                finite[index] &= torch.isfinite(logits).all()
+                matrices[index] += counter.count(torch.nan_to_num(logits.float(), 0.0, 0.0, 0.0))
 
             executor.run(images, take)
-        for index in spoiled:
-            matrices[index] = 0  # no pixel counts, so its mIoU is NaN, which the search records as a failure
+        matrices[~finite] = 0  # no pixel counts, so its mIoU is NaN, which the search records as a failure
         done = time.perf_counter()
         shape = (1, *self.images.shape[1:])
         share = len(programs)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from orchestrator.config import LatencySettings
-from orchestrator.evaluation.executor import fold_norms
+from orchestrator.evaluation.modules import fold_norms
 
 UNSTEADY = 0.15
 """Inter-quartile range over median beyond which a measurement is repeated once."""

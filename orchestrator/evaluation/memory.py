@@ -10,12 +10,16 @@ from orchestrator.evaluation.schedule import Schedule, merge
 from search_spaces.base import Program
 from search_spaces.complexity import ComplexityCounter, Shape, StepCost
 
+NORM_BYTES = 16
+"""Of a BatchNorm's channel: mean and variance, and the scale and bias into which they are folded, float32."""
+
 
 def peak_bytes(schedule: Schedule, costs: Mapping[str, StepCost], dtype: torch.dtype) -> int:
-    """Bytes that running a schedule takes at most: the steps' parameters, and activations at their peak.
+    """Bytes that running a schedule takes at most: activations at their peak, and every step's statistics.
 
-    A step under way is counted with all that its layers give, as if nothing of it were freed before its end, so this
-    is never too small.
+    A step under way is counted with all that its layers give, as if nothing of it were freed before its end, and with
+    two copies of its parameters (scaled, and as the kernels want them), so this is never too small. The shared
+    weights are not counted: they are there before and after.
 
     costs: of every step by its id, for the batch of images that runs through.
     """
@@ -24,12 +28,11 @@ def peak_bytes(schedule: Schedule, costs: Mapping[str, StepCost], dtype: torch.d
     for instruction in schedule.instructions:
         step = instruction.step
         cost = costs[step.id]
-        peak = max(peak, sum(live.values()) + cost.activation_elements)
+        peak = max(peak, sum(live.values()) + cost.activation_elements + 2 * cost.params)
         live[step.id] = torch.Size(cost.shape).numel()
         for name in instruction.frees:
             del live[name]
-    params = sum(costs[step.id].params for step in schedule.steps)
-    return (peak + params) * dtype.itemsize
+    return peak * dtype.itemsize + NORM_BYTES * sum(costs[step.id].norm_channels for step in schedule.steps)
 
 
 def fitting_batches(

@@ -7,6 +7,8 @@ Source: the authors' retraining code; the published family matches it in every p
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,7 +88,7 @@ class BranchFusion(nn.Module):
 
     def forward(self, *features: Tensor) -> Tensor:
         mixed = [mix(feature) for mix, feature in zip(self.mix.values(), features, strict=True)]
-        y = F.relu(self.norm(torch.stack(mixed).sum(0) if len(mixed) > 1 else mixed[0]))
+        y = F.relu(self.norm(reduce(torch.add, mixed)))
         return y + y * torch.sigmoid(self.gate(y.mean(dim=(2, 3), keepdim=True)))
 
 

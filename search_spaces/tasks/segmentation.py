@@ -55,23 +55,35 @@ def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
+def neighbours(full: int, low: int) -> tuple[Tensor, Tensor]:
+    """Of each of `full` pixel centres the last of `low` centres before it, int64 -1 .. low - 1, and the weight of the
+    one after it, float32 in [0, 1). Beyond the first and the last centre the value stays what it is there."""
+    position = (torch.arange(full, dtype=torch.float64) + 0.5) * low / full - 0.5
+    before = position.floor()
+    return before.long(), (position - before).float()
+
+
+def _interpolated(values: Tensor, full: int, dim: int) -> Tensor:
+    """`values` at `full` positions along `dim`: low + (high - low) * weight, each operation rounded on its own."""
+    size = values.shape[dim]
+    before, weight = (one.to(values.device) for one in neighbours(full, size))
+    low, high = (values.index_select(dim, end.clamp(0, size - 1)) for end in (before, before + 1))
+    shape = [full if axis == dim % values.dim() else 1 for axis in range(values.dim())]
+    return high.sub_(low).mul_(weight.view(shape)).add_(low)
+
+
 def predict(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """uint8 (b, H, W): the class of the highest logit at `size` (H, W), the first one of equals.
 
-    logits: (b, C, h, w), C <= 255; upsampled in float32. One image is upsampled at a time, so b does not count for
-    memory, and an image's classes do not depend on its batch.
-
-    Raises:
-        ValueError: a logit is not finite, so no class is the highest.
+    logits: (b, C, h, w), C <= 255; interpolated in float32 between pixel centres, first across, then down. One image is
+    upsampled at a time, so b does not count for memory, and an image's classes do not depend on its batch.
     """
     b, n_classes, *_ = logits.shape
     assert n_classes <= 255, f"classes must fit into uint8, got {n_classes}"
-    if not torch.isfinite(logits).all():
-        raise ValueError("logits must be finite to predict classes, got NaN or infinity")
     prediction = torch.empty((b, *size), dtype=torch.uint8, device=logits.device)
     planes = logits.float().contiguous()  # channels last, resampling and maximum take three times as long
     for image, out in zip(planes, prediction, strict=True):
-        _first_highest(upsample(image.unsqueeze(0), size)[0], out)
+        _first_highest(_interpolated(_interpolated(image, size[1], -1), size[0], -2), out)
     return prediction
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.config import LatencySettings
-from orchestrator.evaluation.executor import Executor, fold_norms
+from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.latency import MIN_RUNS, LatencyMeter
+from orchestrator.evaluation.modules import StepModules, fold_norms
 from search_spaces.base import IMAGE, Operation, Program, Step
 from search_spaces.hyctas.operators import ConvNorm
 from search_spaces.hyctas.space import HyctasSpace
@@ -37,7 +38,7 @@ def images() -> Tensor:
 
 
 def logits(space: HyctasSpace, weights: Weights, programs: Sequence[Program], fold: bool = True) -> list[Tensor]:
-    executor = Executor(space, weights, programs)
+    executor = Executor(StepModules(space, weights), programs)
     executor.recalibrate(batches())
     if fold:
         executor.fold()
@@ -88,7 +89,7 @@ def test_the_same_program_twice_gives_its_result_twice(
 def test_recalibrating_again_forgets_the_first_time(
     space: HyctasSpace, weights: Weights, programs: list[Program]
 ) -> None:
-    once, twice = (Executor(space, weights, programs[:2]) for _ in range(2))
+    once, twice = (Executor(StepModules(space, weights), programs[:2]) for _ in range(2))
     twice.recalibrate(batches(3, 4))
     for executor in (once, twice):
         executor.recalibrate(batches())
@@ -103,7 +104,7 @@ def test_statistics_are_the_mean_of_those_of_the_batches(weights: Weights, dtype
     space = small_space()
     operation = space.lower(next(iter(by_ends(space).values()))).steps[0].operation
     step = Step(operation, (IMAGE,))
-    executor = Executor(space, weights, [Program((step,), step.id)], dtype=dtype)
+    executor = Executor(StepModules(space, weights, dtype=dtype), [Program((step,), step.id)])
     calibration = [batch.to(dtype) for batch in (*batches(2, 8), scenes().normalise(scenes().train.images[16:19]))]
     executor.recalibrate(calibration)
     first = executor.modules[step.id][0]
@@ -138,7 +139,7 @@ def test_folding_leaves_no_norm_behind_a_convolution() -> None:
 def test_bfloat16_is_near_float32_and_not_the_same(
     space: HyctasSpace, weights: Weights, programs: list[Program], alone: list[Tensor]
 ) -> None:
-    executor = Executor(space, weights, programs[:3], dtype=torch.bfloat16)
+    executor = Executor(StepModules(space, weights, dtype=torch.bfloat16), programs[:3])
     executor.recalibrate(batch.bfloat16() for batch in batches())
     executor.fold()
     found: dict[int, Tensor] = {}
@@ -180,4 +181,4 @@ def test_a_larger_network_takes_longer() -> None:
 def test_an_operation_that_the_space_does_not_have_is_said(space: HyctasSpace, weights: Weights) -> None:
     step = Step(Operation.of("pool"), (IMAGE,))
     with pytest.raises(ValueError, match=r"has no operation 'pool'"):
-        Executor(space, weights, [Program((step,), step.id)])
+        Executor(StepModules(space, weights), [Program((step,), step.id)])

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from orchestrator.evaluation.executor import Executor
-from orchestrator.evaluation.memory import fitting_batches, peak_bytes
+from orchestrator.evaluation.memory import NORM_BYTES, fitting_batches, peak_bytes
+from orchestrator.evaluation.modules import StepModules
 from orchestrator.evaluation.schedule import merge
 from search_spaces.base import Program
 from search_spaces.hyctas.settings import HyctasSettings
@@ -54,17 +55,17 @@ def programs(island: str, count: int, seed: int = 0) -> list[Program]:
 def test_a_run_takes_no_more_than_was_foretold_and_not_much_less(island: str) -> None:
     batch = programs(island, 4)
     weights = Supernet(SPACE, torch.Generator().manual_seed(0)).to_numpy()
-    executor = Executor(SPACE, weights, batch)
+    executor = Executor(StepModules(SPACE, weights), batch)
     costs = {name: cost for program in batch for name, cost in SPACE.counter.costs(program, IMAGE).items()}
     foretold = peak_bytes(executor.schedule, costs, torch.float32)
-    params = 4 * sum(costs[step.id].params for step in executor.schedule.steps)
+    statistics = NORM_BYTES * sum(costs[step.id].norm_channels for step in executor.schedule.steps)
     images = torch.rand(IMAGE, generator=torch.Generator().manual_seed(0))
     executor.recalibrate([images])
     executor.fold()
     with Allocations() as allocations:
         executor.run(images, lambda _index, _logits: None)
-    assert allocations.peak + params <= foretold
-    assert foretold <= 4 * allocations.peak + params
+    assert allocations.peak + statistics <= foretold
+    assert foretold <= 4 * allocations.peak + statistics
 
 
 @given(st.integers(1, 9), st.integers(0, 100), st.floats(0.2, 3))

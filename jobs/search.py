@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +15,23 @@ import numpy as np
 
 from infra.file_store import FileStore
 from infra.local import InProcessPool
+from infra.machine import SystemClock, has_ended, heartbeat, this_process
 from infra.mlflow_ui import sqlite_uri
 from infra.stores import STUDIES, StudyStore, make_store
 from jobs.composition import make_evaluator_factory, make_space
 from jobs.progress import Display
 from orchestrator.config import Recipe
 from orchestrator.island import make_islands
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, read_epoch
+from orchestrator.lease import Lease, take
 from orchestrator.limits import check_limits
 from orchestrator.loop import Ending, EndReason, Search
 from orchestrator.memo import MemoPool
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
-from orchestrator.protocols import EvaluationPool, ObjectMissing, Tracker
+from orchestrator.protocols import EvaluationPool, ObjectChanged, StoreError, Tracker
 from orchestrator.report.fronts import fronts_png
 from orchestrator.study import StudyMissing, check_free, create_study, read_study, read_weights
-from search_spaces.base import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,20 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
         StoreError: the store cannot be read or written.
     """
     recipe = read_study(study.store, study.name).recipe
-    stop = Stop()
-    with stop.listening():
-        weights = _weights(recipe, study, display, stop)
+    signals = Stop()
+    with signals.listening(), _held(study, recipe, display) as lease:
+
+        def stop() -> bool:
+            lease.check()
+            return signals()
+
+        objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
+        journal = Journal.take(study.store, study.name, space.islands, lease.epoch)
+        weights = _weights(recipe, study, display, stop, journal)
         if weights is None:
             return Ending(EndReason.STOPPED, "stopped in training")
-        objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
-        journal = _journal(study, space)
         islands = make_islands(recipe, space, objectives, journal)
+        journal.sweep()
         tracker = _tracker(recipe, study)
         tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
         if any(journal.count(island) for island in journal.islands):
@@ -146,7 +153,7 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
             pool = MemoPool(pool, study.store, read_weights(study.store, study.name))
         try:
             with display.searching() as show:
-                return Search(
+                ending = Search(
                     islands=islands,
                     pool=pool,
                     journal=journal,
@@ -159,6 +166,9 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
                 ).run()
         finally:
             pool.close()
+        lease.beat()
+        journal.sweep()
+        return ending
 
 
 def _check_limits(recipe: Recipe) -> None:
@@ -181,18 +191,44 @@ def _check_limits(recipe: Recipe) -> None:
     check_limits(space, objectives, counted)
 
 
-def _journal(study: Study, space: SearchSpace[Any]) -> Journal:
-    """The study's journal; an empty one if the study was killed before it had any."""
+@contextmanager
+def _held(study: Study, recipe: Recipe, display: Display) -> Iterator[Lease]:
+    """The study's lease, with a heartbeat, for as long as the block runs.
+
+    Raises:
+        LeaseHeld: another driver runs the study.
+        LeaseLost: another driver has taken it over meanwhile.
+    """
+    epoch, owner = read_epoch(study.store, study.name), this_process()
+    lease = take(
+        study.store,
+        study.name,
+        owner,
+        SystemClock(),
+        ttl_s=recipe.lease.ttl_s,
+        epoch=epoch,
+        has_ended=has_ended,
+        say=display.say,
+    )
     try:
-        return Journal.open(study.store, study.name)
-    except ObjectMissing:
-        return Journal.create(study.store, study.name, space.islands)
+        with heartbeat(lease):
+            yield lease
+    except ObjectChanged:
+        lease.beat()  # says who has taken the study over
+        raise
+    finally:
+        lease.release()
 
 
-def _weights(recipe: Recipe, study: Study, display: Display, stop: Stop) -> Mapping[str, np.ndarray] | None:
+def _weights(
+    recipe: Recipe, study: Study, display: Display, stop: Callable[[], bool], journal: Journal
+) -> Mapping[str, np.ndarray] | None:
     """The supernet's weights; none in a space without networks; None when training was stopped."""
     if recipe.training is None:
         return {}
+    if any(map(journal.count, journal.islands)) and read_weights(study.store, study.name) is None:
+        raise StoreError(f"{study.name}/weights.json is missing, and candidates were measured with what it names: "
+                         "restore it")  # fmt: skip
     from jobs.train_supernet import TrainingStopped, supernet_weights
 
     try:

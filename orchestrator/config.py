@@ -123,6 +123,13 @@ class LatencySettings(Settings):
     """Candidates that are timed in a row where accuracy work has to pause for it."""
 
 
+class LeaseSettings(Settings):
+    """How long a study waits for its driver. Changes no result."""
+
+    ttl_s: PositiveFloat = 60.0
+    """Seconds without a sign of life from a study's driver after which another machine may take the study over."""
+
+
 class TrackingSettings(Settings):
     """MLflow."""
 
@@ -149,6 +156,7 @@ class Recipe(Settings):
     sampler: SamplerSettings = SamplerSettings()
     budget: BudgetSettings = BudgetSettings()
     workers: WorkerSettings = WorkerSettings()
+    lease: LeaseSettings = LeaseSettings()
     tracking: TrackingSettings = TrackingSettings()
 
     @field_validator("study")

@@ -1,6 +1,7 @@
 """The truth of a study: what was asked and what came of it, per island, in the order in which the sampler is told.
 
-    <study>/HEAD                                               {"islands": {name: {"segment": key, "events": n}}}
+    <study>/HEAD                                               {"epoch": of the lease, "islands": {name: {"segment":
+                                                               key, "events": n}}}
     <study>/journal/<island>/<first>-<last>-<hash>.parquet     immutable, names the segment before it; first and last:
                                                                positions in the island's journal, counted from 0
 
@@ -9,52 +10,65 @@ dies between the two loses the write and nothing else, and of two drivers one is
 follow the names backwards; the hash in a name is the hash of the bytes.
 
 Results come a few at a time, and a chain of thousands of tiny segments would be slow to read: so a segment of less
-than `SEGMENT_EVENTS` events is not followed by the next one but replaced by a longer one that begins like it.
+than `SEGMENT_EVENTS` events is not followed by the next one but replaced by a longer one that begins like it. What has
+been replaced is deleted a little later; a reader who had it in mind begins again at HEAD.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 import pyarrow as pa
 
 from orchestrator import segments
-from orchestrator.protocols import ObjectExists, ObjectMissing, Store
+from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, Store, StoreError
 from orchestrator.records import Event
+from orchestrator.sealed import seal, unseal
 from orchestrator.segments import Segment
 
 SEGMENT_EVENTS = 64
+SUPERSEDED = 16
+"""Segments that have been replaced and are still there, for slow readers."""
 
 
 class JournalCorrupt(RuntimeError):
     """A journal's object is missing or holds something else than was written; the message names it."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"{words}; `archipelago resume --repair` cuts the journal before the damage")
 
 
 class Journal:
     """The journal of one study. `append` is for its one driver; any number may read."""
 
     def __init__(self, store: Store, study: str, head: bytes) -> None:
-        """Use `create` or `open`."""
+        """Use `create`, `open` or `take`."""
         self._store, self._study, self._head = store, study, head
+        self._keys: dict[str, list[str]] = {}
+        """The segments that are followed by another one, of the islands whose events have been read."""
+        self._superseded: deque[str] = deque()
         try:
-            islands = json.loads(head)["islands"]
+            body = unseal(head)
+            islands = body["islands"]
+            self.epoch = int(body.get("epoch", 0))
             self._newest: dict[str, str | None] = {name: entry["segment"] for name, entry in islands.items()}
             self._count: dict[str, int] = {name: int(entry["events"]) for name, entry in islands.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise JournalCorrupt(f"{study}/HEAD is not a journal's head: {error!r}") from error
+            raise JournalCorrupt(f"{study}/HEAD is not a journal's head: {error}") from error
         self._tail = {island: self._read_newest(island) for island in self._newest}
 
     @classmethod
-    def create(cls, store: Store, study: str, islands: Sequence[str]) -> Journal:
-        """An empty journal.
+    def create(cls, store: Store, study: str, islands: Sequence[str], epoch: int = 0) -> Journal:
+        """An empty journal, for the holder of the lease with that epoch.
 
         Raises:
             ObjectChanged: the study has a journal already.
         """
-        head = _head(dict.fromkeys(islands), dict.fromkeys(islands, 0))
+        head = _head(dict.fromkeys(islands), dict.fromkeys(islands, 0), epoch)
         store.replace(f"{study}/HEAD", head, None)
         return cls(store, study, head)
 
@@ -66,7 +80,35 @@ class Journal:
             ObjectMissing: the study has no journal.
             JournalCorrupt: HEAD, or a newest segment, is not what was written.
         """
-        return cls(store, study, store.read(f"{study}/HEAD"))
+        while True:
+            head = store.read(f"{study}/HEAD")
+            try:
+                return cls(store, study, head)
+            except JournalCorrupt:
+                if store.read(f"{study}/HEAD") == head:
+                    raise
+
+    @classmethod
+    def take(cls, store: Store, study: str, islands: Sequence[str], epoch: int) -> Journal:
+        """The journal, for the holder of the lease with that epoch: from here on nobody else's `append` succeeds.
+
+        Raises:
+            JournalCorrupt: as `open`; or there are segments and no HEAD.
+            ObjectChanged: a later holder was here already.
+        """
+        while True:
+            try:
+                journal = cls.open(store, study)
+            except ObjectMissing:
+                if left := store.list(f"{study}/journal/"):
+                    raise JournalCorrupt(f"{study}/HEAD is missing, and {left[0]} is there") from None
+                return cls.create(store, study, islands, epoch)
+            if journal.epoch > epoch:
+                raise ObjectChanged(f"{study}/HEAD is at epoch {journal.epoch}: a later driver than {epoch} was here")
+            journal.epoch = epoch
+            with suppress(ObjectChanged):  # the one before is still writing
+                journal._swap(journal._newest, journal._count)
+                return journal
 
     @property
     def islands(self) -> tuple[str, ...]:
@@ -85,18 +127,39 @@ class Journal:
         if not events:
             return
         newest, count, tail = dict(self._newest), dict(self._count), dict(self._tail)
+        superseded: list[str] = []
+        followed: list[tuple[str, str]] = []
         for island, group in groupby(sorted(events, key=_island), key=_island):
             fresh = tuple(segments.writable(event) for event in group)
             last = tail[island]
             if len(last.events) + len(fresh) <= SEGMENT_EVENTS:
                 segment = Segment(last.events + fresh, last.previous)
+                superseded += [key for key in [newest[island]] if key is not None]
             else:
                 segment = Segment(fresh, newest[island])
+                followed += [(island, key) for key in [newest[island]] if key is not None]
             count[island] += len(fresh)
             newest[island], tail[island] = self._write(island, segment, count[island]), segment
-        head = _head(newest, count)
-        self._store.replace(f"{self._study}/HEAD", head, self._head)
-        self._head, self._newest, self._count, self._tail = head, newest, count, tail
+        self._swap(newest, count)
+        self._newest, self._count, self._tail = newest, count, tail
+        self._superseded.extend(key for key in superseded if key not in newest.values())
+        for island, key in followed:
+            self._keys.setdefault(island, []).append(key)
+        while len(self._superseded) > SUPERSEDED:
+            self._forget(self._superseded.popleft())
+
+    def sweep(self) -> None:
+        """Deletes the segments that HEAD does not lead to. For the holder of the lease, after `events` of all islands.
+
+        What fails is left for the next time.
+        """
+        needed = {key for keys in self._keys.values() for key in keys} | set(self._newest.values())
+        assert self._keys.keys() == self._newest.keys(), "sweep before events: what is needed is not known"
+        with suppress(StoreError):
+            for key in self._store.list(f"{self._study}/journal/"):
+                if key not in needed:
+                    self._forget(key)
+        self._superseded.clear()
 
     def events(self, island: str) -> tuple[Event, ...]:
         """Every event of an island, in order.
@@ -106,8 +169,10 @@ class Journal:
         """
         pieces: list[tuple[Event, ...]] = []
         segment, end = self._tail[island], self._count[island]
+        self._keys[island] = []
         while True:
             pieces.append(segment.events)
+            self._keys[island] += [segment.previous] if segment.previous else []
             end -= len(segment.events)
             if segment.previous is None:
                 break
@@ -119,6 +184,15 @@ class Journal:
     def table(self, island: str) -> pa.Table:
         """Every event of an island, as a table of `segments.SCHEMA`."""
         return segments.to_table(self.events(island))
+
+    def _swap(self, newest: Mapping[str, str | None], count: Mapping[str, int]) -> None:
+        head = _head(newest, count, self.epoch)
+        self._store.replace(f"{self._study}/HEAD", head, self._head)
+        self._head = head
+
+    def _forget(self, key: str) -> None:
+        with suppress(StoreError):
+            self._store.delete(key)
 
     def _write(self, island: str, segment: Segment, end: int) -> str:
         """Writes a segment whose events are those up to position `end`, exclusive; returns its key."""
@@ -163,10 +237,18 @@ def _span(segment: Segment, end: int) -> str:
     return f"{end - len(segment.events):06d}-{end - 1:06d}"
 
 
+def read_epoch(store: Store, study: str) -> int:
+    """The epoch in the study's HEAD; 0 where there is none that can be read."""
+    try:
+        return int(unseal(store.read(f"{study}/HEAD")).get("epoch", 0))
+    except (ObjectMissing, ValueError):
+        return 0
+
+
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _head(newest: dict[str, str | None], count: dict[str, int]) -> bytes:
+def _head(newest: Mapping[str, str | None], count: Mapping[str, int], epoch: int) -> bytes:
     islands = {island: {"segment": newest[island], "events": count[island]} for island in newest}
-    return json.dumps({"islands": islands}, indent=1).encode()
+    return seal({"epoch": epoch, "islands": islands})

@@ -15,17 +15,15 @@ after the first error of the store the memo is left alone.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from hashlib import sha256
-from typing import Any
 
 from orchestrator.protocols import EvaluationPool, ObjectChanged, ObjectExists, ObjectMissing, Store, StoreError
 from orchestrator.records import Candidate, Measurement, Outcome, Source, without_latency
+from orchestrator.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +179,7 @@ def _object(accuracy: Measurement, names: Mapping[str, str]) -> bytes:
         "timings_s": dict(accuracy.timings_s),
         "worker": accuracy.worker,
     }
-    return json.dumps({**body, "sha256": _hash(body)}, indent=1).encode()
+    return seal(body)
 
 
 def _measurement(data: bytes, names: Mapping[str, str]) -> Measurement:
@@ -191,16 +189,10 @@ def _measurement(data: bytes, names: Mapping[str, str]) -> Measurement:
         ValueError: it is damaged, or no object of the memo, or another candidate's.
     """
     try:
-        body = json.loads(data)
-        if body.pop("sha256") != _hash(body):
-            raise ValueError("damaged")
+        body = unseal(data)
         wrong = {name: body[name] for name in names if body[name] != names[name]}
         if wrong:
             raise ValueError(f"another candidate's: {wrong}")
         return Measurement(body["metrics"], body["timings_s"], body["worker"], Source.MEMO)
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise ValueError("no evaluation") from None
-
-
-def _hash(body: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -138,6 +138,19 @@ class ObjectChanged(StoreError):
     """`replace` found something else than it expected."""
 
 
+class Clock(Protocol):
+    """Time, for what must wait and be dated."""
+
+    def monotonic_s(self) -> float:
+        """Seconds from some origin, which nobody can set back."""
+
+    def now(self) -> str:
+        """Date and time in UTC, for people."""
+
+    def sleep(self, duration_s: float) -> None:
+        """Waits."""
+
+
 class Tracker(Protocol):
     """Where people compare studies. A projection of the journal: never slows, stops or changes a search."""
 

@@ -8,14 +8,14 @@ Both are written with `create`, so a name is taken once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
 from orchestrator.config import Recipe, read_recipe
-from orchestrator.protocols import ObjectExists, ObjectMissing, Store
+from orchestrator.protocols import ObjectExists, ObjectMissing, Store, StoreError
+from orchestrator.sealed import seal, unseal
 
 LIBRARIES = ("archipelago-nas", "numpy", "torch", "pymoo", "optuna", "moocore", "pyarrow", "ray")
 """Whose versions may change what a study finds."""
@@ -52,7 +52,7 @@ def create_study(store: Store, recipe: Recipe) -> Manifest:
     manifest = Manifest(recipe, library_versions())
     document = {"recipe": recipe.model_dump(mode="json"), "versions": dict(manifest.versions)}
     try:
-        store.create(_manifest_key(recipe.study), json.dumps(document, indent=1).encode())
+        store.create(_manifest_key(recipe.study), seal(document))
     except ObjectExists:
         raise _taken(recipe.study) from None
     return manifest
@@ -93,10 +93,12 @@ def read_study(store: Store, study: str) -> Manifest:
     except ObjectMissing:
         raise StudyMissing(f"there is no study {study}: {key} is missing in the store") from None
     try:
-        document = json.loads(data)
+        document = unseal(data)
         recipe, versions = document["recipe"], {str(name): str(of) for name, of in document["versions"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyMissing(f"{key} is not the manifest of a study: restore it, or begin another study") from error
+        raise StudyMissing(
+            f"{key} is not the manifest of a study: restore it, or begin another study ({error})"
+        ) from error
     return Manifest(read_recipe(recipe, key), versions)
 
 
@@ -108,7 +110,7 @@ def record_weights(store: Store, study: str, digest: str) -> None:
     """
     key = f"{study}/weights.json"
     try:
-        store.create(key, json.dumps({"digest": digest}).encode())
+        store.create(key, seal({"digest": digest}))
     except ObjectExists:
         known = read_weights(store, study)
         if known != digest:
@@ -116,12 +118,18 @@ def record_weights(store: Store, study: str, digest: str) -> None:
 
 
 def read_weights(store: Store, study: str) -> str | None:
-    """The digest of the study's weights; None: they are not trained yet."""
+    """The digest of the study's weights; None: they are not trained yet.
+
+    Raises:
+        StoreError: the object that says so is damaged.
+    """
+    key = f"{study}/weights.json"
     try:
-        data = store.read(f"{study}/weights.json")
+        return str(unseal(store.read(key))["digest"])
     except ObjectMissing:
         return None
-    return str(json.loads(data)["digest"])
+    except (ValueError, KeyError) as error:
+        raise StoreError(f"{key} does not say which weights the study searches with: {error}; restore it") from None
 
 
 def _version(distribution: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from infra.file_store import FileStore
 from orchestrator.protocols import ObjectChanged, StoreError
+from tests.contracts.lease_contract import LeaseContract
 from tests.contracts.store_contract import KeyContract, StoreContract
 
 
@@ -21,6 +22,10 @@ def store(tmp_path: Path) -> FileStore:
 
 
 class TestContract(StoreContract, KeyContract):
+    pass
+
+
+class TestLease(LeaseContract):
     pass
 
 

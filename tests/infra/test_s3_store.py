@@ -7,6 +7,7 @@ import pytest
 
 from infra.s3_store import PART_BYTES, S3Store
 from orchestrator.protocols import ObjectExists, StoreError
+from tests.contracts.lease_contract import LeaseContract
 from tests.contracts.store_contract import KeyContract, StoreContract
 from tests.s3_server import S3Server
 
@@ -17,6 +18,10 @@ def store(s3: str) -> S3Store:
 
 
 class TestContract(StoreContract, KeyContract):
+    pass
+
+
+class TestLease(LeaseContract):
     pass
 
 

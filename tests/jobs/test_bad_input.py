@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from orchestrator.sealed import seal
 from tests.jobs.conftest import TINY, TOY, CommandLine
 from tests.search_spaces.data.layouts import save, write_camvid
 
@@ -255,7 +256,8 @@ def test_manifest_of_something_else(
     else:
         document = json.loads(manifest.read_text())
         document["recipe"].update(change)
-        manifest.write_text(json.dumps(document))
+        del document["sha256"]
+        manifest.write_bytes(seal(document))
     check(archipelago(command, "toy", "--in-process"), sentence)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import pytest
 
+from orchestrator.sealed import seal
 from tests.jobs.conftest import TINY, TOY, CommandLine, wait_until, without_timings
 
 SLOW = {"name": "toy", "delay_s": 0.03}
@@ -67,7 +69,37 @@ def test_study_that_was_killed_before_it_had_a_journal_is_resumed(archipelago: C
     archipelago("search", archipelago.recipe(TOY, budget={"evaluations_per_island": 1}), "--in-process")
     manifest = json.loads((archipelago.store / "whole" / "manifest.json").read_text())
     manifest["recipe"]["study"] = "toy"
-    (archipelago.store / "toy" / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["sha256"]
+    (archipelago.store / "toy" / "manifest.json").write_bytes(seal(manifest))
     (archipelago.store / "toy" / "HEAD").unlink()
+    shutil.rmtree(archipelago.store / "toy" / "journal")
     assert archipelago("resume", "toy", "--in-process").exit_code == 0
+    assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")
+
+
+def test_a_second_driver_is_told_who_runs_the_study(archipelago: CommandLine) -> None:
+    program = archipelago.start("search", archipelago.recipe(TOY, space=SLOW, lease={"ttl_s": 2}), "--in-process")
+    wait_until(lambda: events_of(archipelago, "toy") >= 1, program)
+    second = archipelago("resume", "toy", "--in-process")
+    assert second.exit_code == 2
+    assert f"process {program.pid}, since 2" in second.stderr
+    assert archipelago("status", "toy").exit_code == 0
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == 0, err
+
+
+def test_a_driver_that_slept_past_its_lease_stops_and_says_who_has_it(archipelago: CommandLine) -> None:
+    archipelago("search", archipelago.recipe(TOY, study="whole"), "--in-process")
+    slow = {"name": "toy", "delay_s": 0.1}
+    program = archipelago.start("search", archipelago.recipe(TOY, space=slow, lease={"ttl_s": 1}), "--in-process")
+    wait_until(lambda: events_of(archipelago, "toy") >= 3, program)
+    program.send_signal(signal.SIGSTOP)
+    resumed = archipelago("resume", "toy", "--in-process")
+    program.send_signal(signal.SIGCONT)
+    _, err = program.communicate(timeout=60)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "it is taken over unless a sign of life comes within 1 s" in resumed.stdout
+    assert program.returncode == 2
+    assert "study toy is held by" in err
+    assert "this driver has lost it and stopped" in err
     assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from orchestrator import segments
 from orchestrator.journal import Journal, JournalCorrupt
 from orchestrator.protocols import ObjectChanged, ObjectMissing
 from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Result, Source
+from orchestrator.sealed import seal
 from orchestrator.segments import SCHEMA
 from tests.contracts.store_contract import StoreContract
 from tests.doubles import MemoryStore
@@ -147,7 +150,8 @@ def test_a_damaged_segment_is_named(damaged: tuple[MemoryStore, list[str]], whic
 
 def test_a_segment_in_anothers_place_is_named(damaged: tuple[MemoryStore, list[str]]) -> None:
     store, keys = damaged
-    store.objects["s/HEAD"] = store.objects["s/HEAD"].replace(keys[2].encode(), keys[1].encode())
+    head = store.objects["s/HEAD"].replace(keys[2].encode(), keys[1].encode())
+    store.objects["s/HEAD"] = seal({name: value for name, value in json.loads(head).items() if name != "sha256"})
     with pytest.raises(JournalCorrupt, match=f"{keys[1]} holds events of another place than s/journal/reef/0*4-0*5"):
         Journal.open(store, "s")
 
@@ -161,3 +165,48 @@ def test_a_head_that_is_none_is_named(head: bytes) -> None:
 def test_a_study_without_journal_is_named() -> None:
     with pytest.raises(ObjectMissing, match="s/HEAD"):
         Journal.open(MemoryStore(), "s")
+
+
+def test_what_is_superseded_is_deleted_a_little_later_and_swept_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT_EVENTS", 8)
+    store = MemoryStore()
+    journal = Journal.create(store, "s", ["reef"])
+    for number in range(30):
+        journal.append([event(number)])
+        assert len(store.list("s/journal/")) <= number // 8 + 1 + journal_module.SUPERSEDED
+    assert len(store.list("s/journal/")) == 4 + journal_module.SUPERSEDED
+    journal.events("reef")
+    journal.sweep()
+    assert len(store.list("s/journal/")) == 4
+    for number in range(30, 40):
+        journal.append([event(number)])
+    journal.sweep()
+    assert len(store.list("s/journal/")) == 5
+    assert Journal.open(store, "s").events("reef") == tuple(event(number) for number in range(40))
+
+
+def test_a_reader_begins_again_when_what_it_read_of_is_superseded() -> None:
+    store = MemoryStore()
+    journal = Journal.create(store, "s", ["reef"])
+    journal.append([event(0)])
+
+    class Overtaking(MemoryStore):
+        def read(self, key: str) -> bytes:
+            if "/journal/" in key and self.objects[key] == first:
+                journal.append([event(1)])
+                journal.events("reef")
+                journal.sweep()
+            return super().read(key)
+
+    (key,) = store.list("s/journal/")
+    first, reader = store.objects[key], Overtaking()
+    reader.objects = store.objects
+    assert Journal.open(reader, "s").events("reef") == (event(0), event(1))
+
+
+def test_segments_without_a_head_are_not_forgotten() -> None:
+    store = MemoryStore()
+    Journal.create(store, "s", ["reef"]).append([event(0)])
+    del store.objects["s/HEAD"]
+    with pytest.raises(JournalCorrupt, match=r"s/HEAD is missing, and s/journal/reef/.* is there; .*--repair"):
+        Journal.take(store, "s", ["reef"], 1)

@@ -79,13 +79,13 @@ class WorkerSettings(Settings):
     """Evaluation workers."""
     threads: PositiveInt = 1
     """CPU threads of each worker."""
-    batch: PositiveInt = 1
+    batch: PositiveInt = 20
     """Most candidates that are submitted at once, to be evaluated together; the window allows no more than itself + 1.
     Changes no result."""
     memory_limit_bytes: PositiveInt = 2**31
     """Bytes of activations and weights that a worker may take for a batch; a batch that needs more is cut. Changes no
     result."""
-    window: PositiveInt = 8
+    window: PositiveInt = 40
     """How far the sampler may ask ahead of the results that it has been told, in candidates."""
     order: Literal["ordered", "unordered"] = "ordered"
     """`ordered`: the sampler is told by number, so that workers change no result; `unordered`: by arrival, for
@@ -119,8 +119,9 @@ class LatencySettings(Settings):
     """Whether candidates are timed. Must be true when latency_ms is an objective."""
     window_s: PositiveFloat = 6.0
     """Seconds of repeated runs after warm-up. The paper: 6."""
-    block: PositiveInt = 16
-    """Candidates that are timed in a row where accuracy work has to pause for it."""
+    block: PositiveInt = 40
+    """Candidates that are timed in a row where accuracy work has to pause for it: the more, the less often workers wait
+    for each other's last batch."""
 
 
 class LeaseSettings(Settings):

@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import ray
+from ray._private.state import state as cluster_state
 
 NAMESPACE = "archipelago"
 STORE_SLACK_BYTES = 128 * 2**20
@@ -59,6 +61,16 @@ def connect(address: str | None, cpus: int, weights_bytes: int) -> bool:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in place; signals are the caller's
+
+
+def usable_nodes() -> dict[str, Mapping[str, float]]:
+    """What each node that may be given work holds in all, by the node's id: those that drain are left out.
+
+    Ray's public state API does not tell who drains; what its own Serve asks does.
+    """
+    nodes = cluster_state.node_table()  # type: ignore[no-untyped-call]
+    draining = cluster_state.get_draining_nodes()
+    return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in draining}
 
 
 def _knock(address: str) -> None:

@@ -1,15 +1,19 @@
-"""Evaluation on Ray: actors that score candidates, and one that times them while the others rest.
+"""Evaluation on Ray: actors that score candidates, and lanes in which they are timed where nothing else runs.
 
-A candidate goes  queue -> worker -> (lane -> timer) -> outcome.  A worker gets batches of candidates of one island,
-which it evaluates together; at most two batches are with a worker, so that it never waits for the driver. The second
-one is a full batch or none, for what is together costs less; an idle worker takes what there is, and no more than
-leaves every other idle one its share. The lane holds what is scored and not yet timed; when
-`LatencySettings.block` candidates wait there, or the caller has nothing else to do, no accuracy work is handed out,
-what runs is let finish, and the timer takes the candidates of the lane one after another. So nothing of ours runs while
-a latency is measured.
+A candidate goes  queue -> worker -> (lane -> its timer, for each lane) -> outcome.  A worker gets batches of candidates
+of one island, which it evaluates together; at most two batches are with a worker, so that it never waits for the
+driver. The second one is a full batch or none, for what is together costs less; an idle worker takes what there is, and
+no more than leaves every other idle one its share. How the lanes get their machines to themselves: see
+`infra.ray_lane`.
 
-A worker that dies gives back the batch that it was working on as `Failure(INFRASTRUCTURE)`; the one behind it had not
-begun and goes to another worker. A fresh actor takes the dead one's place, until four in a row have died.
+Whatever dies, no candidate is lost and none is blamed for another's fault. A worker that dies, or that has not answered
+by its deadline, is replaced. Of the batch that it was working on, which one killed it is not known: they are all tried
+again, each alone. Only a candidate with which a worker died alone is given back as `Failure(INFRASTRUCTURE)`, and the
+scheduler counts how often. The batch behind had not begun and goes to another worker. A place whose workers have died
+four times in a row is given up; neither a lost node nor a candidate that had killed before counts against the place.
+
+Every few seconds the pool looks at the cluster: a node that drains or is gone gets nothing new, and its workers move
+when they have finished what they have; where there is room for more workers, more are started.
 
 All of this happens inside `collect`: there are no threads.
 """
@@ -18,18 +22,21 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from infra.ray_cluster import connect
-from infra.ray_worker import DEATHS_IN_A_ROW, Slot, Workplace
+from infra.ray_cluster import connect, usable_nodes
+from infra.ray_lane import Lane
+from infra.ray_worker import DEATHS_IN_A_ROW, Demand, Report, Slot, Workplace
 from orchestrator.config import LatencySettings, WorkerSettings
 from orchestrator.protocols import EvaluatorFactory, PoolExhausted
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result, with_latency
@@ -40,13 +47,19 @@ IN_FLIGHT = 2
 """Batches with a worker at a time: one that it works on and the next."""
 START_TIMEOUT_S = 300.0
 """How long workers may take to start before a pool without any gives up."""
+LOOK_S = 2.0
+"""Seconds between two looks at the cluster's nodes and the workers' deadlines."""
+NODE_DIED = "its node has died"
+"""What Ray says of an actor that went with its node, or was to start on one that had gone unnoticed."""
+LEAST_DEADLINE_S, LONGEST_ANSWERS = 600.0, 10
+"""Without `WorkerSettings.deadline_s`: the least deadline, and as a multiple of the longest answer so far."""
 
 
 @dataclass(frozen=True)
 class _Job:
     """A call that an actor has been given."""
 
-    kind: Literal["ready", "score", "latency"]
+    kind: Literal["report", "score", "latency"]
     slot: Slot
     candidates: tuple[Candidate, ...] = ()
     accuracy: Measurement | None = None
@@ -70,51 +83,63 @@ class RayPool:
         address: str | None = None,
     ) -> None:
         size = sum(array.nbytes for array in weights.values())
-        self._owns_ray = connect(address, workers.count * workers.threads, size)
+        cpus = len(os.sched_getaffinity(0)) if workers.count is None else workers.count * workers.threads
+        self._owns_ray = connect(address, cpus, size)
         self._workplace = Workplace(factory, ray.put(dict(weights)), workers.threads)
-        self._batch, self._block = workers.batch, latency.block
+        self._settings, self._batch = workers, workers.batch
         self._queue: deque[Candidate] = deque()
-        self._lane: deque[tuple[Candidate, Measurement]] = deque()
+        self._alone: set[Candidate] = set()
+        self._killers: set[Candidate] = set()
         self._jobs: dict[Any, _Job] = {}
         self._finished: list[Outcome] = []
-        self._pausing = False
-        self._slots = [Slot(f"worker-{number}", workers.threads) for number in range(workers.count)]
-        self._timer = Slot("timer", 0) if latency.measure else None
-        for slot in self._places():
-            self._start(slot)
+        self._longest_s = {"score": 0.0, "latency": 0.0}
+        self._looked_s = -math.inf
+        self._demand = Demand(workers.threads, workers.gpus_per_worker)
+        self._numbers = count()
+        self._slots: list[Slot] = []
+        self._lanes = [Lane.of(name, lane, latency) for name, lane in latency.lanes.items()] if latency.measure else []
+        for lane in self._lanes:
+            self._start(lane.slot)
+        self._staff(workers.count or 1)
+        self._look_around()
 
     @property
     def protocol_digest(self) -> str | None:
-        known = {slot.protocol_digest for slot in self._slots} - {None}
+        known = {slot.report.protocol_digest for slot in self._slots if slot.report}
         return known.pop() if len(known) == 1 else "" if known else None
 
     def free_slots(self) -> int:
-        places = IN_FLIGHT * self._batch * sum(slot.alive for slot in self._slots)
+        open_slots = sum(slot.open for slot in self._slots) or sum(slot.alive for slot in self._slots)
         scoring = sum(len(job.candidates) for job in self._jobs.values() if job.kind == "score")
-        return max(0, places - len(self._queue) - scoring)
+        return max(0, IN_FLIGHT * self._batch * open_slots - len(self._queue) - scoring)
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._queue.extend(candidates)
 
     def submit_scored(self, candidate: Candidate, accuracy: Measurement) -> None:
-        self._scored(candidate, accuracy)
+        self._pass_on(candidate, accuracy, self._lanes)
 
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
         deadline_s = time.monotonic() + timeout_s
-        if not self._queue and not self._running("score"):
-            self._pausing = bool(self._lane) or self._pausing  # the caller had its turn and gave nothing
+        for lane in self._lanes:
+            if not self._queue and not self._working(lane.sharers(self._slots)):
+                lane.pausing = bool(lane.waiting) or lane.pausing  # the caller had its turn and gave nothing
         self._hand_out()
-        waiting = len(self._lane)
-        while not self._finished and len(self._lane) <= waiting:  # a longer lane: room for the caller's next
+        waiting = self._waiting_to_be_timed()
+        while (
+            not self._finished and self._waiting_to_be_timed() <= waiting
+        ):  # a longer lane: room for the caller's next
+            self._look_around()
             self._check_alive()
             self._hand_out()
             if not self._jobs:
                 break
-            done, _ = ray.wait(list(self._jobs), timeout=max(0.0, deadline_s - time.monotonic()))
-            if not done:
+            left_s = max(0.0, deadline_s - time.monotonic())
+            done, _ = ray.wait(list(self._jobs), timeout=min(left_s, LOOK_S))
+            if not done and left_s <= LOOK_S:
                 break
             self._settle_done()
-            waiting = min(waiting, len(self._lane))
+            waiting = min(waiting, self._waiting_to_be_timed())
         finished, self._finished = self._finished, []
         return finished
 
@@ -127,33 +152,44 @@ class RayPool:
             self._owns_ray = False
 
     def _places(self) -> list[Slot]:
-        return [*self._slots, self._timer] if self._timer else self._slots
+        return [*self._slots, *(lane.slot for lane in self._lanes)]
 
-    def _running(self, kind: str) -> int:
-        return sum(job.kind == kind for job in self._jobs.values())
+    def _waiting_to_be_timed(self) -> int:
+        return len(self._lanes[0].waiting) if self._lanes else 0
+
+    def _working(self, slots: Sequence[Slot]) -> bool:
+        """Whether one of these places has work."""
+        return any(job.kind != "report" and job.slot is slot for job in self._jobs.values() for slot in slots)
 
     def _hand_out(self) -> None:
         """Gives work to whoever may have it now."""
-        self._pausing = self._pausing or len(self._lane) >= self._block
-        if self._pausing and not self._lane and not self._running("latency"):
-            self._pausing = False
-        if self._pausing:
-            if self._timer and self._timer.ready and not self._running("score") and not self._running("latency"):
-                candidate, accuracy = self._lane.popleft()
-                call = self._timer.actor.latency.remote(candidate)
-                self._jobs[call] = _Job("latency", self._timer, (candidate,), accuracy)
-            return
-        load = {slot.name: 0 for slot in self._slots if slot.ready}
+        resting: set[str | None] = set()
+        for lane in self._lanes:
+            sharers, timing = lane.sharers(self._slots), self._working([lane.slot])
+            lane.pausing = (lane.pausing or len(lane.waiting) >= lane.block) and bool(lane.waiting or timing)
+            if sharers and lane.pausing:
+                resting.update(slot.name for slot in sharers)
+            may_time = lane.slot.open and not timing and (lane.pausing or not sharers) and not self._working(sharers)
+            if lane.waiting and may_time:
+                candidate, accuracy = lane.waiting.popleft()
+                call = lane.slot.actor.latency.remote(candidate)
+                self._give(call, _Job("latency", lane.slot, (candidate,), accuracy))
+        load = {slot.name: 0 for slot in self._slots if slot.open and slot.name not in resting}
         for job in self._jobs.values():
-            if job.kind == "score":
+            if job.kind == "score" and job.slot.name in load:
                 load[job.slot.name] += 1
         while self._queue and load and min(load.values()) < IN_FLIGHT:
-            slot = min((slot for slot in self._slots if slot.ready), key=lambda slot: load[slot.name])
+            slot = min((slot for slot in self._slots if slot.name in load), key=lambda slot: load[slot.name])
             batch = self._next_batch(sum(of == 0 for of in load.values()))
             if not batch:
                 return
-            self._jobs[slot.actor.score.remote(batch)] = _Job("score", slot, tuple(batch))
+            self._give(slot.actor.score.remote(batch), _Job("score", slot, tuple(batch)))
             load[slot.name] += 1
+
+    def _give(self, call: Any, job: _Job) -> None:
+        if not self._working([job.slot]):
+            job.slot.busy_since_s = time.monotonic()
+        self._jobs[call] = job
 
     def _next_batch(self, idle: int) -> list[Candidate]:
         """The first candidates of one island in the queue, taken out; none where nobody is idle and no batch is full.
@@ -161,16 +197,20 @@ class RayPool:
         For one of `idle` workers the island of the queue's head, at most an equal share; else the first island that
         fills a batch. Within an island they go in the order of their numbers: full batches save 7 to 11 % of the
         multiply-adds (40 HyCTAS networks by eights), sorting these by common steps would save only 1 to 3 % more.
+        A candidate that must be alone goes to an idle worker.
         """
-        waiting = Counter(candidate.island for candidate in self._queue)
+        sociable = [candidate for candidate in self._queue if candidate not in self._alone]
+        if idle and self._queue[0] in self._alone:
+            return [self._queue.popleft()]
         if idle:
             island, size = self._queue[0].island, min(self._batch, math.ceil(len(self._queue) / idle))
         else:
-            full = [name for name, count in waiting.items() if count >= self._batch]
+            waiting = Counter(candidate.island for candidate in sociable)
+            full = [name for name, number in waiting.items() if number >= self._batch]
             if not full:
                 return []
             island, size = full[0], self._batch
-        batch = [candidate for candidate in self._queue if candidate.island == island][:size]
+        batch = [candidate for candidate in sociable if candidate.island == island][:size]
         taken = set(batch)
         self._queue = deque(candidate for candidate in self._queue if candidate not in taken)
         return batch
@@ -190,64 +230,116 @@ class RayPool:
             value = ray.get(call)
         except RayTaskError as error:  # the worker lives: what it was given or gave could not be carried
             failure = Failure(FailureKind.EVALUATION, _words(error), str(error))
-            value = {"ready": (str(error), ""), "score": [failure] * len(job.candidates), "latency": failure}[job.kind]
+            value = {"report": Report(str(error)), "score": [failure] * len(job.candidates), "latency": failure}[
+                job.kind
+            ]
         except RayError as error:
             self._bury(job.slot, _words(error))
             return
-        if job.kind == "ready":
-            broken, protocol_digest = value
-            if broken:
-                self._bury(job.slot, broken)
-                return
-            job.slot.ready, job.slot.protocol_digest = True, protocol_digest
-        del self._jobs[call]
-        if job.kind == "ready":
+        if isinstance(value, Report):
+            self._admit(call, job.slot, value)
             return
-        job.slot.deaths = 0
+        del self._jobs[call]
+        now_s = time.monotonic()
+        self._longest_s[job.kind] = max(self._longest_s[job.kind], now_s - job.slot.busy_since_s)
+        job.slot.busy_since_s, job.slot.deaths = now_s, 0
         if job.kind == "latency":
             assert job.accuracy is not None
-            self._finish(job.candidates[0], with_latency(job.accuracy, value))
+            done = next(number for number, lane in enumerate(self._lanes) if lane.slot is job.slot)
+            result = with_latency(job.accuracy, self._lanes[done].named(value))
+            self._pass_on(job.candidates[0], result, self._lanes[done + 1 :])
             return
         for candidate, result in zip(job.candidates, value, strict=True):
-            self._scored(candidate, result)
+            self._alone.discard(candidate)
+            self._pass_on(candidate, result, self._lanes)
 
-    def _scored(self, candidate: Candidate, result: Result) -> None:
-        if self._timer and isinstance(result, Measurement):
-            self._lane.append((candidate, result))
+    def _admit(self, call: Any, slot: Slot, report: Report) -> None:
+        """Lets a fresh worker join that can evaluate."""
+        if report.broken:
+            self._bury(slot, report.broken)
+            return
+        del self._jobs[call]
+        slot.ready, slot.report = True, report
+
+    def _pass_on(self, candidate: Candidate, result: Result, lanes: Sequence[Lane]) -> None:
+        """Puts what is measured so far into the first of the lanes that are left."""
+        if lanes and isinstance(result, Measurement):
+            lanes[0].waiting.append((candidate, result))
         else:
-            self._finish(candidate, result)
+            self._finished.append(Outcome(candidate, result))
 
     def _bury(self, slot: Slot, cause: str) -> None:
         """Takes a dead worker's calls back and puts a fresh one in its place."""
         calls = [call for call, job in self._jobs.items() if job.slot is slot]
         batches = [batch for call in calls if (batch := self._jobs.pop(call).candidates)]
-        for candidate in batches[0] if batches else ():
-            message = f"{slot.name} died under it: {cause}"
-            self._finish(candidate, Failure(FailureKind.INFRASTRUCTURE, message))
-        for batch in reversed(batches[1:]):
+        suspects, untouched = (batches[0], batches[1:]) if batches else ((), [])
+        for batch in reversed(untouched):
             self._queue.extendleft(reversed(batch))
-        slot.end(cause)
+        counts = NODE_DIED not in cause
+        if len(suspects) == 1:
+            counts = counts and suspects[0] not in self._killers
+            self._killers.add(suspects[0])
+            message = f"{slot.name} died under it: {cause}"
+            self._pass_on(suspects[0], Failure(FailureKind.INFRASTRUCTURE, message), ())
+        self._alone.update(suspects)
+        if len(suspects) > 1:
+            self._queue.extendleft(reversed(suspects))
+        slot.end(cause, counts=counts)
         log.warning("%s died (%d in a row): %s", slot.name, slot.deaths, cause)
         if slot.alive:
             self._start(slot)
 
     def _start(self, slot: Slot) -> None:
-        self._jobs[slot.start(self._workplace)] = _Job("ready", slot)
+        self._jobs[slot.start(self._workplace)] = _Job("report", slot)
 
-    def _finish(self, candidate: Candidate, result: Result) -> None:
-        self._finished.append(Outcome(candidate, result))
+    def _staff(self, places: int) -> None:
+        """Makes as many places as there should be, and gives up those for which there is no room any more."""
+        missing = places - len(self._slots)
+        for _ in range(missing):
+            slot = Slot(f"worker-{next(self._numbers)}", self._demand)
+            self._slots.append(slot)
+            self._start(slot)
+        for slot in [slot for slot in self._slots if slot.alive and not slot.ready][:-missing] if missing < 0 else ():
+            self._vacate(slot)
+            self._slots.remove(slot)
+
+    def _vacate(self, slot: Slot) -> None:
+        """Ends an actor that has no work."""
+        self._jobs = {call: job for call, job in self._jobs.items() if job.slot is not slot}
+        slot.kill()
+
+    def _look_around(self) -> None:
+        """Now and then: ends what is stuck, follows the cluster as it grows, shrinks and drains."""
+        now_s = time.monotonic()
+        if now_s < self._looked_s + LOOK_S:
+            return
+        self._looked_s = now_s
+        for slot in {job.slot.name: job.slot for job in self._jobs.values() if job.kind != "report"}.values():
+            allowed_s = self._deadline_s("latency" if slot not in self._slots else "score")
+            if now_s > slot.busy_since_s + allowed_s:
+                self._bury(slot, f"it was stuck: no answer in {allowed_s:g} s, see workers.deadline_s")
+        nodes = usable_nodes()
+        for slot in self._places():
+            slot.leaving = slot.ready and slot.node not in nodes
+            if slot.leaving and not self._working([slot]):
+                self._vacate(slot)
+                self._start(slot)
+        if self._settings.count is None:
+            self._staff(max(1, sum(self._demand.fits(resources) for resources in nodes.values())))
+
+    def _deadline_s(self, kind: str) -> float:
+        return self._settings.deadline_s or max(LEAST_DEADLINE_S, LONGEST_ANSWERS * self._longest_s[kind])
 
     def _check_alive(self) -> None:
         """Raises PoolExhausted when nothing that is here could ever be evaluated to the end."""
-        for what, slots in (("worker", self._slots), ("latency worker", [self._timer] if self._timer else [])):
-            if slots and not any(slot.alive for slot in slots):
+        for what, slots in (("worker", self._slots), *(("latency worker", [lane.slot]) for lane in self._lanes)):
+            if not any(slot.alive for slot in slots):
                 died = f"every {what} died {DEATHS_IN_A_ROW} times in a row"
                 raise PoolExhausted(f"{died}, {slots[0].name} of: {slots[0].cause}")
-            waited_s = time.monotonic() - max((slot.since_s for slot in slots), default=math.inf)
+            waited_s = time.monotonic() - max(slot.since_s for slot in slots)
             if waited_s > START_TIMEOUT_S and not any(slot.ready for slot in slots):
-                raise PoolExhausted(
-                    f"no {what} has started in {waited_s:.0f} s: is there a machine with {slots[0].cpus} CPUs free?"
-                )
+                demand = slots[0].demand
+                raise PoolExhausted(f"no {what} has started in {waited_s:.0f} s: is there a node with {demand} free?")
 
 
 def _words(error: Exception) -> str:

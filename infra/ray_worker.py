@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,25 @@ DEATHS_IN_A_ROW = 4
 
 
 @dataclass(frozen=True)
+class Demand:
+    """What an actor takes of a node while it lives, in Ray's units."""
+
+    cpus: float = 0
+    gpus: float = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def fits(self, node: Mapping[str, float]) -> int:
+        """How many such actors an empty node with these resources holds."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        shares = [(node.get(name, 0.0) + 1e-9) / amount for name, amount in wanted.items() if amount > 0]
+        return math.floor(min(shares, default=0.0))
+
+    def __str__(self) -> str:
+        parts = {"CPUs": self.cpus, "GPUs": self.gpus, **self.resources}
+        return ", ".join(f"{amount:g} {name}" for name, amount in parts.items() if amount) or "a place"
+
+
+@dataclass(frozen=True)
 class Workplace:
     """What every worker of a pool is started with."""
 
@@ -31,45 +51,76 @@ class Workplace:
     threads: int
 
 
+@dataclass(frozen=True)
+class Report:
+    """What a worker says of itself before it gets work."""
+
+    broken: str = ""
+    """Why it cannot evaluate; empty: it can."""
+    node: str = ""
+    """Id of its Ray node."""
+    protocol_digest: str = ""
+
+
 @dataclass
 class Slot:
     """A worker's place: the actor that holds it now, and what became of those before."""
 
     name: str
-    cpus: int
+    demand: Demand
     actor: Any = None
     ready: bool = False
-    protocol_digest: str | None = None
-    """What the newest actor's evaluator said; None: none has been ready."""
+    leaving: bool = False
+    """Whether the actor gets nothing new, because its node is to go."""
+    report: Report | None = None
+    """What the newest actor that was ready said; None: none has been."""
     deaths: int = 0
     """In a row: a finished call sets it back."""
     cause: str = ""
     """What the last one died of."""
     since_s: float = 0.0
     """When the actor was asked for, on the monotonic clock."""
+    busy_since_s: float = 0.0
+    """When the actor began what it works on."""
 
     @property
     def alive(self) -> bool:
         return self.deaths < DEATHS_IN_A_ROW
 
+    @property
+    def open(self) -> bool:
+        """Whether it may be given work."""
+        return self.ready and not self.leaving
+
+    @property
+    def node(self) -> str | None:
+        """Where the actor is; None: nowhere yet."""
+        return self.report.node if self.ready and self.report else None
+
     def start(self, workplace: Workplace) -> Any:
-        """The call that tells whether the fresh actor is ready."""
+        """The call that gives the fresh actor's `Report`. It waits for as long as no node has room for it."""
         variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         environment = {"env_vars": dict.fromkeys(variables, str(workplace.threads))}
-        actor = ray.remote(num_cpus=self.cpus, max_restarts=0, max_task_retries=0)(EvaluationWorker)
-        started = actor.options(runtime_env=environment)
+        started = ray.remote(
+            num_cpus=self.demand.cpus,
+            num_gpus=self.demand.gpus,
+            resources=dict(self.demand.resources),
+            max_restarts=0,
+            max_task_retries=0,
+            runtime_env=environment,
+        )(EvaluationWorker)
         self.actor = started.remote(self.name, workplace.factory, workplace.weights)
         self.since_s = time.monotonic()
-        return self.actor.ready.remote()
+        return self.actor.report.remote()
 
-    def end(self, cause: str) -> None:
-        """Counts a death and makes sure of it."""
-        self.deaths, self.cause = self.deaths + 1, cause
+    def end(self, cause: str, *, counts: bool = True) -> None:
+        """Counts a death, if the place may be to blame for it, and makes sure of it."""
+        self.deaths, self.cause = self.deaths + counts, cause
         self.kill()
 
     def kill(self) -> None:
         """Ends the actor, if there is one."""
-        self.ready = False
+        self.ready = self.leaving = False
         if self.actor is not None:
             with suppress(RayError, ValueError):  # it is gone already, or Ray is
                 ray.kill(self.actor)
@@ -77,7 +128,7 @@ class Slot:
 
 
 class EvaluationWorker:
-    """One evaluator in a process of its own. The pool makes it an actor and learns from `ready` how it began."""
+    """One evaluator in a process of its own. The pool makes it an actor and learns from `report` how it began."""
 
     def __init__(self, name: str, factory: EvaluatorFactory, weights: Mapping[str, np.ndarray]) -> None:
         self._name = f"{name}@{socket.gethostname()}"
@@ -85,12 +136,13 @@ class EvaluationWorker:
         self._broken = ""
         try:
             self._evaluator = factory(weights)
-        except Exception as error:  # told in words by `ready`: what Ray would say is buried in its own
+        except Exception as error:  # told in words by `report`: what Ray would say is buried in its own
             self._broken = f"{type(error).__name__}: {error}"
 
-    def ready(self) -> tuple[str, str]:
-        """Why this worker cannot evaluate, empty when it can; and the digest of its evaluation protocol."""
-        return self._broken, self._evaluator.protocol_digest if self._evaluator else ""
+    def report(self) -> Report:
+        """How this worker began."""
+        node = ray.get_runtime_context().get_node_id()
+        return Report(self._broken, node, self._evaluator.protocol_digest if self._evaluator else "")
 
     def score(self, candidates: Sequence[Candidate]) -> list[Result]:
         """One result for each candidate, in order."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -25,6 +27,8 @@ from search_spaces.toy import ToySettings
 from search_spaces.training.settings import TrainingSettings
 
 ObjectiveName = Literal["miou", "accuracy", "latency_ms", "macs", "params"]
+DEFAULT_LANE = "default"
+LaneName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=30)]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SpaceSettings = Annotated[HyctasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
 
@@ -75,10 +79,16 @@ class BudgetSettings(Settings):
 class WorkerSettings(Settings):
     """How the work is spread. `count` changes no result; `window` and `order` do."""
 
-    count: PositiveInt = 2
-    """Evaluation workers."""
+    count: Annotated[PositiveInt | None, BeforeValidator(lambda given: None if given == "auto" else given)] = 2
+    """Evaluation workers; those that the cluster has no room for join when it has. auto or null: as many as there is
+    room for, at any time."""
     threads: PositiveInt = 1
     """CPU threads of each worker."""
+    gpus_per_worker: NonNegativeFloat = 0
+    """GPUs of each worker: a whole number, or the share of one that workers have in common."""
+    deadline_s: PositiveFloat | None = None
+    """Seconds after which a worker that has not answered is taken for stuck, and ended. null: ten times as long as the
+    longest answer so far, and 600 at least."""
     batch: PositiveInt = 20
     """Most candidates that are submitted at once, to be evaluated together; the window allows no more than itself + 1.
     Changes no result."""
@@ -94,7 +104,7 @@ class WorkerSettings(Settings):
     """Whether a candidate that was evaluated before, under the same weights and protocol, by any study of the store,
     takes its accuracy from there. Changes no result."""
     max_attempts: PositiveInt = 3
-    """How often a candidate whose worker died is tried before it is recorded as an infrastructure failure."""
+    """How many workers may die with a candidate, each with it alone, before it is recorded as poison."""
 
 
 class EvaluationSettings(Settings):
@@ -112,6 +122,15 @@ class EvaluationSettings(Settings):
     """Seed of the recalibration subset."""
 
 
+class LaneSettings(Settings):
+    """A kind of device on which candidates are timed: what its actor takes of a Ray cluster while it lives."""
+
+    gpus: NonNegativeFloat = 0
+    """GPUs. With 1 the lane has a GPU to itself; with less the workers of its node rest while it measures."""
+    resources: Mapping[str, PositiveFloat] = {}
+    """Ray's custom resources, by name, as the nodes with such a device were started with."""
+
+
 class LatencySettings(Settings):
     """How latency is measured: batch 1, BatchNorm folded, nothing else running on the device."""
 
@@ -119,9 +138,11 @@ class LatencySettings(Settings):
     """Whether candidates are timed. Must be true when latency_ms is an objective."""
     window_s: PositiveFloat = 6.0
     """Seconds of repeated runs after warm-up. The paper: 6."""
-    block: PositiveInt = 40
-    """Candidates that are timed in a row where accuracy work has to pause for it: the more, the less often workers wait
-    for each other's last batch."""
+    block: PositiveInt = 16
+    """Candidates that are timed in a row where accuracy work has to pause for it."""
+    lanes: Mapping[LaneName, LaneSettings] = Field(default={DEFAULT_LANE: LaneSettings()}, min_length=1)
+    """Kinds of devices by name; every candidate is timed on each. Lane `default` gives latency_ms, lane orin
+    latency_ms@orin."""
 
 
 class LeaseSettings(Settings):

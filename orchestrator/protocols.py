@@ -55,8 +55,8 @@ class EvaluationPool(Protocol):
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
         """What has finished since the last call; waits up to `timeout_s` for the first.
 
-        A worker that died under a candidate comes back as `Failure(INFRASTRUCTURE)`, which the scheduler may
-        submit again.
+        A candidate under which a worker died, with no other candidate at hand, comes back as
+        `Failure(INFRASTRUCTURE)`, which the scheduler may submit again.
 
         Raises:
             PoolExhausted: no worker is left and none will come.

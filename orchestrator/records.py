@@ -57,7 +57,9 @@ class FailureKind(StrEnum):
     NON_FINITE = "non_finite"
     """A metric is NaN or infinite: not retried, never ranked."""
     INFRASTRUCTURE = "infrastructure"
-    """Workers died under it more often than the limit allows: nobody's verdict on the network."""
+    """A worker died under it: nobody's verdict on the network, which is tried again."""
+    POISON = "poison"
+    """A worker died each time that it was tried, as often as the limit allows: nothing is known of the network."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,8 @@ class Scheduler:
     def receive(self, outcome: Outcome) -> tuple[Event, ...]:
         """The events that this outcome completes, to be written in this order.
 
-        A candidate whose worker died waits for another attempt, up to `max_attempts`. An outcome of a candidate
-        that isn't running is dropped: a score doesn't depend on who measured it.
+        A candidate whose worker died waits for another attempt; after `max_attempts` it is poison. An outcome of a
+        candidate that isn't running is dropped: a score doesn't depend on who measured it.
         """
         number = outcome.candidate.number
         assert outcome.candidate.island == self.island, f"{outcome.candidate} came to island {self.island}"
@@ -107,9 +108,11 @@ class Scheduler:
             return ()
         self._running.remove(number)
         result = self._objectives.admit(outcome.result)
-        if _may_retry(result) and self._attempts[number] < self._max_attempts:
-            self._waiting.append(self._asked[number])
-            return ()
+        if isinstance(result, Failure) and result.kind is FailureKind.INFRASTRUCTURE:
+            if self._attempts[number] < self._max_attempts:
+                self._waiting.append(self._asked[number])
+                return ()
+            result = replace(result, kind=FailureKind.POISON)
         self._results[number] = result
         return tuple(self._record(number))
 
@@ -177,7 +180,3 @@ class Scheduler:
             yield self._sampler.ask(number)
         for _ in range(SAMPLES):
             yield self._space.sample(self.island, self._rng)
-
-
-def _may_retry(result: Result) -> bool:
-    return isinstance(result, Failure) and result.kind is FailureKind.INFRASTRUCTURE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,23 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.bucket}/{secrets.token_hex(6)}/studies"
+
+
+@pytest.fixture(scope="session")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment for programs of others: nothing of the user's is read or written, nothing is reported.
+
+    Its paths are short enough for Ray's sockets.
+    """
+    short = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    variables = {
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "RAY_TMPDIR": str(short),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    yield {**os.environ, **variables}
+    shutil.rmtree(short, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

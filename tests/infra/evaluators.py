@@ -7,14 +7,16 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
+from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.protocols import CandidateEvaluator
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from search_spaces.toy import ToySettings
 
 
 class Fate(IntEnum):
@@ -31,6 +33,8 @@ class Fate(IntEnum):
     TOO_MANY_RESULTS = 8
     RAISES_WHAT_CANNOT_TRAVEL = 9
     SLOW = 10
+    STUCK = 11
+    EATS_MEMORY = 12
 
 
 def candidate(number: int, fate: Fate = Fate.GOOD, island: str = "island") -> Candidate:
@@ -71,6 +75,53 @@ class ScriptedFactory:
         if self.broken:
             raise FileNotFoundError("data/street: no such folder")
         return ScriptedEvaluator(self, weights)
+
+
+@dataclass(frozen=True)
+class StormyFactory:
+    """Builds evaluators of the toy space that do as `fate` says under some candidates of the second island."""
+
+    folder: Path
+    fate: Fate
+    numbers: tuple[int, ...] = ()
+    always: bool = False
+    """Whether it happens each time, and not just once for each candidate."""
+    delay_s: float = 0.02
+
+    def __call__(self, weights: Mapping[str, np.ndarray]) -> StormyEvaluator:
+        return StormyEvaluator(self)
+
+
+class StormyEvaluator(ToyEvaluator):
+    def __init__(self, storm: StormyFactory) -> None:
+        super().__init__(ToySettings(delay_s=storm.delay_s))
+        self._storm = storm
+
+    def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
+        for one in candidates:
+            if one.island == "atoll" and one.number in self._storm.numbers and self._strikes(one):
+                self._strike()
+        return [replace(result, worker=str(os.getpid())) for result in super().score(candidates)]
+
+    def _strikes(self, candidate: Candidate) -> bool:
+        try:
+            (self._storm.folder / f"struck-{candidate.number}").touch(exist_ok=self._storm.always)
+        except FileExistsError:
+            return False
+        return True
+
+    def _strike(self) -> None:
+        match self._storm.fate:
+            case Fate.KILLS_ITS_WORKER:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case Fate.EXITS:
+                sys.exit(3)
+            case Fate.STUCK:
+                time.sleep(1000)
+            case Fate.EATS_MEMORY:
+                eaten = [np.ones(2**24) for _ in range(32)]  # 4 GiB
+                time.sleep(1000)
+                del eaten
 
 
 class Unpicklable(Exception):
@@ -119,6 +170,8 @@ class ScriptedEvaluator:
                 os.kill(os.getpid(), signal.SIGKILL)
             case Fate.EXITS:
                 sys.exit(3)
+            case Fate.STUCK:
+                time.sleep(1000)
             case Fate.KILLS_THE_FIRST_WORKER:
                 marker = self._settings.folder / f"killed-{candidate.number}"
                 if not marker.exists():

@@ -38,8 +38,15 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
     """Makes a pool over a `ScriptedFactory` in `tmp_path`; `block=0` means that nothing is timed."""
     pools = []
 
-    def make(count: int = 2, block: int = 0, threads: int = 1, batch: int = 1, **script: float | bool | str) -> RayPool:
-        workers = WorkerSettings(count=count, threads=threads, batch=batch)
+    def make(
+        count: int = 2,
+        block: int = 0,
+        threads: int = 1,
+        batch: int = 1,
+        deadline_s: float | None = None,
+        **script: float | bool | str,
+    ) -> RayPool:
+        workers = WorkerSettings(count=count, threads=threads, batch=batch, deadline_s=deadline_s)
         latency = LatencySettings(measure=block > 0, block=max(1, block))
         pools.append(RayPool(ScriptedFactory(tmp_path, **script), WEIGHTS, workers, latency))
         return pools[-1]
@@ -150,6 +157,35 @@ def test_four_deaths_in_a_row_end_a_worker_and_the_last_worker_ends_the_pool(mak
         pool.collect(10)
 
 
+def test_what_died_together_is_tried_apart(make_pool: MakePool, tmp_path: Path) -> None:
+    fates = [Fate.GOOD, Fate.GOOD, Fate.KILLS_ITS_WORKER, Fate.GOOD]
+    found = results(run(make_pool(count=1, batch=4), [candidate(number, fate) for number, fate in enumerate(fates)]))
+    assert {number for number, result in found.items() if isinstance(result, Measurement)} == {0, 1, 3}
+    died = failure(found[2])
+    assert died.kind == FailureKind.INFRASTRUCTURE
+    assert died.message.startswith("worker-0 died under it: ")
+    batches = (tmp_path / "batches").read_text().split("\n")
+    assert sorted(batches[0].split()) == ["island/0", "island/1", "island/2", "island/3"]
+    assert sorted(batches[1:-1]) == ["island/0", "island/1", "island/2", "island/3"]
+
+
+def test_a_candidate_that_kills_again_and_again_does_not_end_its_worker(make_pool: MakePool) -> None:
+    pool = make_pool(count=1)
+    poison, good = [candidate(number, Fate.KILLS_ITS_WORKER) for number in range(2)], candidate(2)
+    for _ in range(3):
+        assert {failure(outcome.result).kind for outcome in run(pool, poison)} == {FailureKind.INFRASTRUCTURE}
+    assert metrics(results(run(pool, [good]))[2])["miou"] == 1 / 3
+
+
+def test_what_is_stuck_is_ended_at_its_deadline(make_pool: MakePool) -> None:
+    pool = make_pool(count=1, batch=2, deadline_s=1)
+    found = results(run(pool, [candidate(0, Fate.STUCK), candidate(1)]))
+    assert failure(found[0]).message == (
+        "worker-0 died under it: it was stuck: no answer in 1 s, see workers.deadline_s"
+    )
+    assert metrics(found[1])["miou"] == 0.5
+
+
 def test_a_constructor_that_always_raises_is_named_within_seconds(make_pool: MakePool) -> None:
     pool = make_pool(count=1, broken=True)
     pool.submit([candidate(0)])
@@ -204,7 +240,7 @@ def test_batches_are_full_and_of_one_island_while_there_is_enough(make_pool: Mak
 
 def test_no_worker_idles_for_anothers_full_batch(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(count=2, batch=8, duration_s=0.1)
-    while None in {slot.protocol_digest for slot in pool._slots}:
+    while not all(slot.ready for slot in pool._slots):
         pool.collect(0.1)
     results(run(pool, [candidate(number) for number in range(6)]))
     assert [len(line.split()) for line in (tmp_path / "batches").read_text().splitlines()] == [3, 3]

@@ -21,10 +21,20 @@ def events_of(archipelago: CommandLine, study: str) -> int:
     return sum(island["events"] for island in json.loads(head.read_text())["islands"].values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_search_that_was_ended_resumes_to_the_same_journal(archipelago: CommandLine, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [
+        (signal.SIGKILL, ["--in-process"]),
+        (signal.SIGTERM, ["--in-process"]),
+        (signal.SIGINT, ["--in-process"]),
+        (signal.SIGTERM, []),
+    ],
+)
+def test_search_that_was_ended_resumes_to_the_same_journal(
+    archipelago: CommandLine, outside: dict[str, str], number: signal.Signals, where: list[str]
+) -> None:
     archipelago("search", archipelago.recipe(TOY, study="whole"), "--in-process")
-    program = archipelago.start("search", archipelago.recipe(TOY, space=SLOW), "--in-process")
+    program = archipelago.start("search", archipelago.recipe(TOY, space=SLOW), *where, environment=outside)
     wait_until(lambda: events_of(archipelago, "toy") >= 7, program)
     program.send_signal(number)
     out, err = program.communicate(timeout=30)

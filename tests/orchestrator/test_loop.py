@@ -262,7 +262,7 @@ def test_poison_is_recorded_after_the_last_attempt_and_the_study_goes_on() -> No
         (poison,) = [event for event in events if event.status == "failed"]
         assert (poison.candidate.number, poison.attempts) == (7, 3)
         assert isinstance(poison.result, Failure)
-        assert poison.result.kind is FailureKind.INFRASTRUCTURE
+        assert poison.result.kind is FailureKind.POISON
 
 
 def test_without_workers_the_journal_is_closed_and_the_study_resumes() -> None:

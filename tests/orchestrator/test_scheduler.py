@@ -210,7 +210,7 @@ def test_a_candidate_whose_worker_died_is_tried_again_until_the_limit() -> None:
         assert finish(one, candidate, died) == ()
         assert one.take() == candidate
     (event,) = finish(one, candidate, died)
-    assert (event.attempts, event.result) == (3, died)
+    assert (event.attempts, event.result) == (3, Failure(FailureKind.POISON, "the worker died"))
     take_all(one)
     assert listener.scores == [None]  # nobody's verdict on the network
 

@@ -9,7 +9,7 @@ that measures it times every candidate itself. Failures are not kept either.
 
 `MemoPool` stands between the search and its pool. What comes back from a worker is kept at once, before it is its
 turn to be journalled: so a driver that dies loses no evaluation that had come back. Nothing that goes wrong here stops
-a study, and nothing that is slow delays it: a thread writes, one listing at the start says what there is to read, and
+a study, and nothing that is slow delays it: threads write, one listing at the start says what there is to read, and
 after the first error of the store the memo is left alone.
 """
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 NO_WEIGHTS = "none"
 """Stands for the weights' digest in a space without networks."""
+WRITERS = 4
+"""Threads that write, each of which mostly waits for the store."""
 START_POLL_S = 0.1
 """How soon it is seen that the first worker is ready, and so which protocol applies."""
 
@@ -44,7 +46,7 @@ class Memo:
         self._damaged: dict[str, bytes] = {}
         self._warned = False
         self._broken = False
-        self._writer = ThreadPoolExecutor(1, "memo-writer")
+        self._writers = ThreadPoolExecutor(WRITERS, "memo-writer")
         self._held: set[str] = set()
         try:
             self._held.update(store.list(self._prefix))
@@ -78,11 +80,11 @@ class Memo:
             return
         self._held.add(key)
         data = _object(accuracy, {**self._names, "architecture": candidate.architecture_id})
-        self._writer.submit(self._write, key, data, self._damaged.pop(key, None))
+        self._writers.submit(self._write, key, data, self._damaged.pop(key, None))
 
     def close(self) -> None:
         """Waits until everything is written."""
-        self._writer.shutdown()
+        self._writers.shutdown()
 
     def _key(self, candidate: Candidate) -> str:
         return f"{self._prefix}{candidate.architecture_id}.json"

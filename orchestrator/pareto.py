@@ -1,4 +1,4 @@
-"""Which candidates are not dominated, and how much of the objective space a front covers. Everything is minimised."""
+"""How much of the objective space a front covers. Everything is minimised."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-
-def non_dominated(F: ArrayLike) -> NDArray[np.bool_]:
-    """Which rows no other row dominates; equal rows stay together.
-
-    F: (n_candidates, n_objectives), minimised. Returns (n_candidates,).
-
-    Raises:
-        ValueError: F is not a finite matrix.
-    """
-    points = _checked(F)
-    return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=np.bool_)
 
 
 def hypervolume(F: ArrayLike, reference: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.ray_pool import RayPool
-from jobs.bench.searches import NoJournal, bench_journal, bench_recipe, bench_search, bench_store
+from jobs.bench.searches import ISLAND, NoJournal, bench_journal, bench_recipe, bench_search, bench_store
 from jobs.bench.stand_ins import Durations, IdleFactory, figures
 from orchestrator.config import Recipe
 from orchestrator.records import Candidate, Event, Measurement, Outcome
@@ -104,7 +104,9 @@ def busy_share(spans: Sequence[Span]) -> float:
 def virtual_share(workers: int, mode: str, cv: float, rounds: int, in_hand: int = 1) -> float:
     """The busy share of virtual workers, each of which gets about `rounds` candidates."""
     pool = VirtualPool(workers, Durations(1.0, cv), in_hand)
-    bench_search(_recipe(workers, mode, rounds), pool, NoJournal()).run()
+    recipe = _recipe(workers, mode, rounds)
+    with tempfile.TemporaryDirectory(prefix="archipelago-bench-") as folder:
+        bench_search(recipe, pool, NoJournal.create(bench_store(Path(folder)), recipe.study, [ISLAND])).run()
     return busy_share(pool.spans)
 
 

@@ -16,13 +16,12 @@ from orchestrator.objectives import Objectives
 from orchestrator.projection import describer
 from orchestrator.protocols import EvaluationPool, Store
 from orchestrator.records import Event
-from orchestrator.segments import Segment
 
 STUDY, ISLAND = "bench", "branches-3"
 
 
 def bench_recipe(
-    candidates: int, *, workers: int, window: int, mode: str = "steady-state", population: int = 40
+    candidates: int, *, workers: int, window: int, batch: int = 1, mode: str = "steady-state", population: int = 40
 ) -> Recipe:
     """A recipe whose one island is asked for so many candidates."""
     document = {
@@ -34,7 +33,7 @@ def bench_recipe(
         "latency": {"measure": False},
         "sampler": {"mode": mode, "population_size": population},
         "budget": {"evaluations_per_island": candidates},
-        "workers": {"count": workers, "window": window},
+        "workers": {"count": workers, "window": window, "batch": batch},
     }
     return read_recipe(document, "bench")
 
@@ -64,10 +63,7 @@ def bench_journal(recipe: Recipe, store: Store) -> Journal:
 
 
 class NoJournal(Journal):
-    """A journal that forgets, where a bench writes more than it would ever read."""
-
-    def __init__(self) -> None:
-        self._count, self._tail = {ISLAND: 0}, {ISLAND: Segment((), None)}
+    """A journal that stays empty, for searches on a clock that the disk would not move."""
 
     def append(self, events: Sequence[Event]) -> None:
         pass

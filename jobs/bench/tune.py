@@ -1,6 +1,7 @@
 """Candidates per second of work that takes no time: through our search on Ray, and through Ray Tune with Optuna.
 
-Tune is given what makes it fast: actors are used again, nothing is printed, and its start-up is not counted.
+Both have as many actors, and are given what makes them fast. Tune's actors are used again, nothing is printed, and its
+start-up is not counted; ours get candidates in batches.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from jobs.bench.stand_ins import NO_TIME, IdleFactory
 from jobs.composition import make_space
 from search_spaces.base import digest
 
+BATCH = 8
+"""Candidates that our search gives a worker at once, as it would with networks."""
+
 
 def search_rate(candidates: int, workers: int) -> float:
     """Candidates per second of our search, journal and all, when its workers are ready."""
-    recipe = bench_recipe(candidates, workers=workers, window=2 * workers)
+    recipe = bench_recipe(candidates, workers=workers, window=2 * BATCH * workers, batch=BATCH)
     with tempfile.TemporaryDirectory(prefix="archipelago-bench-") as folder:
         gathering = Path(folder, "gathering")
         gathering.mkdir()
@@ -66,7 +70,7 @@ def _tune(candidates: int, workers: int, folder: str) -> float:
     space = {f"gene{position:03d}": tune.choice(list(range(size))) for position, size in enumerate(genes)}
     ends: list[float] = []
 
-    class Clock(tune.Callback):  # type: ignore[misc]  # ray ships no types
+    class Clock(tune.Callback):
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             ends.append(time.perf_counter())
 

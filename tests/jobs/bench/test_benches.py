@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -11,10 +12,10 @@ from jobs.bench.__main__ import app
 from tests.jobs.conftest import TINY, CommandLine
 
 
-def bench(*arguments: str) -> dict[str, object]:
+def bench(*arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.stderr
-    figures: dict[str, object] = json.loads(result.stdout)
+    figures: dict[str, Any] = json.loads(result.stdout)
     return figures
 
 
@@ -43,3 +44,22 @@ def test_evaluation_is_exact_and_counts_memory(archipelago: CommandLine) -> None
     assert set(figures["speedup_by_island"]) == {"branches-1", "branches-2", "branches-3"}
     assert figures["peak_bytes_merged"] >= figures["peak_bytes_single"] > 0
     assert sum(figures["stage_shares"].values()) == pytest.approx(1)
+
+
+def test_cluster_gives_every_figure_that_it_promises() -> None:
+    sizes = ["--candidates", "1000", "--workers", "2", "--virtual-workers", "8,64", "--rounds", "5", "--mean-s", "0.05"]
+    figures = bench("cluster", *sizes, "--trials", "4", "--holders", "2", "--weights-mib", "64")
+    assert figures["driver_ms_per_candidate"] > 0
+    assert len(figures["driver_ms_by_thousand"]) == 1
+    for mode in ("steady-state", "generational"):
+        assert all(0 < share <= 1 for share in figures["busy_real"][mode].values())
+    virtual = figures["busy_virtual"]
+    assert virtual["steady-state"]["0.25"]["64"] > virtual["generational"]["0.25"]["64"]
+    assert figures["ratio_to_tune"] > 0
+    assert figures["uss_bytes_per_copying_worker"] - figures["uss_bytes_per_worker"] > 50 * 2**20
+
+
+def test_cluster_refuses_parts_that_it_does_not_have() -> None:
+    result = CliRunner().invoke(app, ["cluster", "--only", "driver,nonsense"])
+    assert result.exit_code == 2
+    assert "got nonsense" in " ".join(result.stderr.split())

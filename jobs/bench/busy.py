@@ -111,7 +111,7 @@ def virtual_share(workers: int, mode: str, cv: float, rounds: int, in_hand: int 
 
 
 def real_share(workers: int, mode: str, cv: float, rounds: int, mean_s: float) -> float:
-    """The busy share of actors that sleep, on a Ray of this process's own."""
+    """The busy share of actors that sleep."""
     recipe = _recipe(workers, mode, rounds)
     with tempfile.TemporaryDirectory(prefix="archipelago-bench-") as folder:
         gathering = Path(folder, "gathering")

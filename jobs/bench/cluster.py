@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import ray
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from infra.ray_cluster import connect
 from jobs.bench.busy import CVS, MODES, real_share, virtual_share
 from jobs.bench.driver import measure_driver
 from jobs.bench.memory import private_bytes_per_worker
@@ -62,8 +64,13 @@ def cluster(
     )
     notes = Console(stderr=True)
     result: dict[str, Any] = {"load_before": os.getloadavg()[0]}
-    for part in parts:
-        result |= PARTS[part](sizes, notes)
+    if ON_RAY & set(parts):
+        connect(None, max(workers, holders), weights_mib * MIB)
+    try:
+        for part in parts:
+            result |= PARTS[part](sizes, notes)
+    finally:
+        ray.shutdown()
     result["load_after"] = os.getloadavg()[0]
     if as_json:
         print(json.dumps(result))
@@ -136,6 +143,9 @@ PARTS: dict[str, Callable[[Sizes, Console], dict[str, Any]]] = {
     "tune": _tune,
     "memory": _memory,
 }
+
+ON_RAY = {"busy", "tune", "memory"}
+"""Parts that share a Ray of this process's own, which ends with it."""
 
 
 def _show(result: dict[str, Any], console: Console) -> None:

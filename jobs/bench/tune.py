@@ -14,9 +14,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from infra.ray_cluster import connect
 from infra.ray_pool import RayPool
 from jobs.bench.searches import ISLAND, bench_journal, bench_recipe, bench_search, bench_store
 from jobs.bench.stand_ins import NO_TIME, IdleFactory
@@ -49,14 +46,9 @@ def tune_rate(candidates: int, workers: int) -> float:
     """Trials per second of Ray Tune with OptunaSearch, from its first result to its last."""
     for name in ("RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"):
         os.environ.setdefault(name, "1" if "DISABLE" in name else "0")
-    owned = connect(None, workers, 0)
-    try:
-        with tempfile.TemporaryDirectory(prefix="archipelago-bench-") as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _tune(candidates, workers, folder)
-    finally:
-        if owned:
-            ray.shutdown()
+    with tempfile.TemporaryDirectory(prefix="archipelago-bench-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _tune(candidates, workers, folder)
 
 
 def _tune(candidates: int, workers: int, folder: str) -> float:

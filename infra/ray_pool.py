@@ -36,7 +36,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from infra.ray_cluster import connect, usable_nodes
 from infra.ray_lane import Lane
-from infra.ray_worker import DEATHS_IN_A_ROW, Demand, Report, Slot, Workplace
+from infra.ray_worker import DEATHS_IN_A_ROW, VERSIONS, Demand, Report, Slot, Workplace, mismatch, versions
+from orchestrator.canary import Canary
 from orchestrator.config import LatencySettings, WorkerSettings
 from orchestrator.protocols import EvaluatorFactory, PoolExhausted
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result, with_latency
@@ -59,7 +60,7 @@ LEAST_DEADLINE_S, LONGEST_ANSWERS = 600.0, 10
 class _Job:
     """A call that an actor has been given."""
 
-    kind: Literal["report", "score", "latency"]
+    kind: Literal["report", "canary", "score", "latency"]
     slot: Slot
     candidates: tuple[Candidate, ...] = ()
     accuracy: Measurement | None = None
@@ -68,7 +69,8 @@ class _Job:
 class RayPool:
     """An `EvaluationPool` of Ray actors, on a Ray of its own or on the one at `address`.
 
-    `weights` are put into Ray's object store once; every worker of a machine reads that one copy.
+    `weights` are put into Ray's object store once; every worker of a machine reads that one copy. A worker joins when
+    it has shown that it has the same code, libraries and weights as this process, and has scored the `canary` right.
 
     Raises:
         ConnectionError: nothing answers at `address`.
@@ -81,11 +83,13 @@ class RayPool:
         workers: WorkerSettings,
         latency: LatencySettings,
         address: str | None = None,
+        canary: Canary | None = None,
     ) -> None:
         size = sum(array.nbytes for array in weights.values())
         cpus = len(os.sched_getaffinity(0)) if workers.count is None else workers.count * workers.threads
         self._owns_ray = connect(address, cpus, size)
         self._workplace = Workplace(factory, ray.put(dict(weights)), workers.threads)
+        self._versions, self._canary = versions(weights), canary
         self._settings, self._batch = workers, workers.batch
         self._queue: deque[Candidate] = deque()
         self._alone: set[Candidate] = set()
@@ -105,7 +109,7 @@ class RayPool:
 
     @property
     def protocol_digest(self) -> str | None:
-        known = {slot.report.protocol_digest for slot in self._slots if slot.report}
+        known = {slot.protocol_digest for slot in self._slots} - {None}
         return known.pop() if len(known) == 1 else "" if known else None
 
     def free_slots(self) -> int:
@@ -230,14 +234,16 @@ class RayPool:
             value = ray.get(call)
         except RayTaskError as error:  # the worker lives: what it was given or gave could not be carried
             failure = Failure(FailureKind.EVALUATION, _words(error), str(error))
-            value = {"report": Report(str(error)), "score": [failure] * len(job.candidates), "latency": failure}[
-                job.kind
-            ]
+            spoiled = {"report": Report(str(error)), "canary": [failure], "latency": failure}
+            value = spoiled.get(job.kind, [failure] * len(job.candidates))
         except RayError as error:
             self._bury(job.slot, _words(error))
             return
-        if isinstance(value, Report):
-            self._admit(call, job.slot, value)
+        if job.kind == "report":
+            self._receive(call, job.slot, value)
+            return
+        if job.kind == "canary":
+            self._admit(call, job.slot, value[0])
             return
         del self._jobs[call]
         now_s = time.monotonic()
@@ -253,13 +259,37 @@ class RayPool:
             self._alone.discard(candidate)
             self._pass_on(candidate, result, self._lanes)
 
-    def _admit(self, call: Any, slot: Slot, report: Report) -> None:
-        """Lets a fresh worker join that can evaluate."""
-        if report.broken:
-            self._bury(slot, report.broken)
+    def _receive(self, call: Any, slot: Slot, report: Report) -> None:
+        """Looks at how a fresh worker began; one that could evaluate candidates is shown the canary first."""
+        scores = slot in self._slots
+        names = VERSIONS if scores else ("code", "weights")
+        wrong = report.broken or mismatch(self._versions, report.versions, names)
+        if wrong:
+            self._bury(slot, wrong)
             return
         del self._jobs[call]
-        slot.ready, slot.report = True, report
+        slot.report = report
+        if scores and self._canary:
+            self._give(slot.actor.score.remote([self._canary.candidate]), _Job("canary", slot))
+        else:
+            self._join(slot, report)
+
+    def _admit(self, call: Any, slot: Slot, canary: Result) -> None:
+        """Lets a worker join whose canary lives."""
+        assert self._canary is not None, "a worker was shown a canary"
+        assert slot.report is not None, "a worker is shown the canary when it has reported"
+        report = slot.report
+        device = report.hardware.kind if report.hardware else "an unknown device"
+        refusal = self._canary.refusal(canary, report.protocol_digest, device)
+        if refusal:
+            self._bury(slot, refusal)
+            return
+        del self._jobs[call]
+        self._join(slot, report)
+
+    def _join(self, slot: Slot, report: Report) -> None:
+        slot.ready, slot.protocol_digest = True, report.protocol_digest
+        log.info("%s joins on %s, with %s", slot.name, report.hardware, dict(report.versions))
 
     def _pass_on(self, candidate: Candidate, result: Result, lanes: Sequence[Lane]) -> None:
         """Puts what is measured so far into the first of the lanes that are left."""
@@ -337,7 +367,7 @@ class RayPool:
                 died = f"every {what} died {DEATHS_IN_A_ROW} times in a row"
                 raise PoolExhausted(f"{died}, {slots[0].name} of: {slots[0].cause}")
             waited_s = time.monotonic() - max(slot.since_s for slot in slots)
-            if waited_s > START_TIMEOUT_S and not any(slot.ready for slot in slots):
+            if waited_s > START_TIMEOUT_S and not any(slot.report for slot in slots):
                 demand = slots[0].demand
                 raise PoolExhausted(f"no {what} has started in {waited_s:.0f} s: is there a node with {demand} free?")
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import platform
 import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 import ray
 from ray.exceptions import RayError
 
+from infra.weights import content_digest
+from orchestrator.evaluation.protocol import code_digest
 from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
-from orchestrator.records import Candidate, Failure, FailureKind, Result
+from orchestrator.records import Candidate, Failure, FailureKind, Hardware, Result
 
 DEATHS_IN_A_ROW = 4
 """After so many, a worker is not replaced any more."""
@@ -51,6 +55,10 @@ class Workplace:
     threads: int
 
 
+VERSIONS = ("python", "torch", "code", "weights")
+"""What must be the same wherever candidates are scored."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What a worker says of itself before it gets work."""
@@ -59,10 +67,31 @@ class Report:
     """Why it cannot evaluate; empty: it can."""
     node: str = ""
     """Id of its Ray node."""
+    hardware: Hardware | None = None
     protocol_digest: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of `VERSIONS`: what is installed there, and the digests of our code and of the weights that it holds."""
 
 
-@dataclass
+def mismatch(here: Mapping[str, str], there: Mapping[str, str], names: Sequence[str]) -> str:
+    """Which of these versions differs, in a sentence; empty: none."""
+    for name in names:
+        if there[name] != here[name]:
+            return f"{name} is {there[name]} there and {here[name]} here: they must be equal on all machines of a study"
+    return ""
+
+
+def versions(weights: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The versions of this process, which holds these weights."""
+    return {
+        "python": platform.python_version(),
+        "torch": metadata.version("torch").partition("+")[0],  # the rest says for which device it was built
+        "code": code_digest(),
+        "weights": content_digest(weights),
+    }
+
+
+@dataclass(eq=False)
 class Slot:
     """A worker's place: the actor that holds it now, and what became of those before."""
 
@@ -73,7 +102,9 @@ class Slot:
     leaving: bool = False
     """Whether the actor gets nothing new, because its node is to go."""
     report: Report | None = None
-    """What the newest actor that was ready said; None: none has been."""
+    """What the actor said; None: nothing yet."""
+    protocol_digest: str | None = None
+    """What the newest actor's evaluator said; None: none has been ready."""
     deaths: int = 0
     """In a row: a finished call sets it back."""
     cause: str = ""
@@ -95,7 +126,7 @@ class Slot:
     @property
     def node(self) -> str | None:
         """Where the actor is; None: nowhere yet."""
-        return self.report.node if self.ready and self.report else None
+        return self.report.node if self.report else None
 
     def start(self, workplace: Workplace) -> Any:
         """The call that gives the fresh actor's `Report`. It waits for as long as no node has room for it."""
@@ -120,7 +151,7 @@ class Slot:
 
     def kill(self) -> None:
         """Ends the actor, if there is one."""
-        self.ready = self.leaving = False
+        self.ready, self.leaving, self.report = False, False, None
         if self.actor is not None:
             with suppress(RayError, ValueError):  # it is gone already, or Ray is
                 ray.kill(self.actor)
@@ -132,6 +163,7 @@ class EvaluationWorker:
 
     def __init__(self, name: str, factory: EvaluatorFactory, weights: Mapping[str, np.ndarray]) -> None:
         self._name = f"{name}@{socket.gethostname()}"
+        self._versions = versions(weights)
         self._evaluator: CandidateEvaluator | None = None
         self._broken = ""
         try:
@@ -142,7 +174,10 @@ class EvaluationWorker:
     def report(self) -> Report:
         """How this worker began."""
         node = ray.get_runtime_context().get_node_id()
-        return Report(self._broken, node, self._evaluator.protocol_digest if self._evaluator else "")
+        if self._evaluator is None:
+            return Report(self._broken, node)
+        evaluator = self._evaluator
+        return Report("", node, evaluator.hardware, evaluator.protocol_digest, self._versions)
 
     def score(self, candidates: Sequence[Candidate]) -> list[Result]:
         """One result for each candidate, in order."""
@@ -161,12 +196,13 @@ class EvaluationWorker:
         """The candidate's latency metrics, taken while this worker has the machine to itself."""
         assert self._evaluator is not None, "the pool gives work to ready workers only"
         evaluator = self._evaluator
-        return _guarded(lambda: [evaluator.latency(candidate)], 1)[0]
+        return _guarded(lambda: [self._signed(evaluator.latency(candidate))], 1)[0]
 
     def _signed(self, result: Result) -> Result:
-        if isinstance(result, Failure):
+        """The result, which says on what it was measured and by whom."""
+        if isinstance(result, Failure) or self._evaluator is None:
             return result
-        return replace(result, worker=f"{result.worker} {self._name}".strip())
+        return replace(result, worker=f"{result.worker or self._evaluator.hardware.kind} {self._name}")
 
 
 def _guarded(run: Callable[[], list[Result]], count: int) -> list[Result]:

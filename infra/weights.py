@@ -40,6 +40,16 @@ def weights_key(study: str, digest: str) -> str:
     return f"{study}/weights/{digest}.safetensors"
 
 
+def content_digest(weights: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of names, types, shapes and bytes: tells whether two processes hold the same weights."""
+    hasher = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name])
+        hasher.update(f"{name}\0{array.dtype.str}\0{weights[name].shape}\0".encode())
+        hasher.update(array.view(np.uint8).data if array.ndim else array.tobytes())
+    return hasher.hexdigest()
+
+
 def save_weights(store: Store, study: str, weights: Mapping[str, np.ndarray]) -> str:
     """The SHA-256 of the weights' file, under which they now lie in the store. Equal weights are kept once."""
     with tempfile.TemporaryDirectory(prefix="archipelago-") as folder:

@@ -20,6 +20,7 @@ from infra.mlflow_ui import sqlite_uri
 from infra.stores import STUDIES, StudyStore, make_store
 from jobs.composition import make_evaluator_factory, make_space
 from jobs.progress import Display
+from orchestrator.canary import Canary, canary_candidate
 from orchestrator.config import Recipe
 from orchestrator.island import make_islands
 from orchestrator.journal import Journal, read_epoch
@@ -32,6 +33,7 @@ from orchestrator.projection import describer, project
 from orchestrator.protocols import EvaluationPool, ObjectChanged, StoreError, Tracker
 from orchestrator.report.fronts import fronts_png
 from orchestrator.study import StudyMissing, check_free, create_study, read_study, read_weights
+from search_spaces.base import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
         tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
         if any(journal.count(island) for island in journal.islands):
             project(journal, objectives, describer(space), tracker)
-        pool = _pool(recipe, weights, address, in_process)
+        pool = _pool(recipe, study, space, weights, address, in_process)
         if recipe.workers.memo:
             pool = MemoPool(pool, study.store, read_weights(study.store, study.name))
         try:
@@ -238,13 +240,21 @@ def _weights(
         return None
 
 
-def _pool(recipe: Recipe, weights: Mapping[str, np.ndarray], address: str | None, in_process: bool) -> EvaluationPool:
+def _pool(
+    recipe: Recipe,
+    study: Study,
+    space: SearchSpace[Any],
+    weights: Mapping[str, np.ndarray],
+    address: str | None,
+    in_process: bool,
+) -> EvaluationPool:
     factory = make_evaluator_factory(recipe)
     if in_process:
         return InProcessPool(factory(weights), measure_latency=recipe.latency.measure)
     from infra.ray_pool import RayPool
 
-    return RayPool(factory, weights, recipe.workers, recipe.latency, address)
+    canary = Canary(study.store, study.name, canary_candidate(space, recipe.seed))
+    return RayPool(factory, weights, recipe.workers, recipe.latency, address, canary)
 
 
 def _tracker(recipe: Recipe, study: Study) -> Tracker:

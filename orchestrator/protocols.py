@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from orchestrator.records import Candidate, Event, Measurement, Outcome, Result
+from orchestrator.records import Candidate, Event, Hardware, Measurement, Outcome, Result
 
 
 class CandidateEvaluator(Protocol):
@@ -21,6 +21,10 @@ class CandidateEvaluator(Protocol):
 
         Where it is equal, scores are equal to the bit; empty: nobody knows what they depend on.
         """
+
+    @property
+    def hardware(self) -> Hardware:
+        """What it runs on."""
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         """Accuracy, multiply-adds and params of each candidate, in order; an exception inside is a `Failure`."""

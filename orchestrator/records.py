@@ -16,6 +16,9 @@ from search_spaces.base import Genotype
 LATENCY = "latency"
 """How the names of latency's metrics and of its stage begin."""
 
+NEXT_WORKER = "; "
+"""Between the workers of a measurement."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -25,6 +28,15 @@ class Candidate:
     number: int
     genotype: Genotype
     architecture_id: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What an evaluator runs on."""
+
+    kind: str
+    """Model of the GPU, or of the CPU."""
+    memory_bytes: int
 
 
 class Source(StrEnum):
@@ -45,7 +57,7 @@ class Measurement:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage, for people; never part of a score."""
     worker: str = ""
-    """Where it was measured: device and worker, for people."""
+    """Where it was measured: device and worker, for people; first for the accuracy, then for each latency."""
     source: Source = Source.WORKER
 
 
@@ -101,7 +113,8 @@ def with_latency(accuracy: Measurement, timing: Result) -> Result:
     if isinstance(timing, Failure):
         return timing
     metrics = {**accuracy.metrics, **timing.metrics}
-    return replace(accuracy, metrics=metrics, timings_s={**accuracy.timings_s, **timing.timings_s})
+    worker = NEXT_WORKER.join(filter(None, (accuracy.worker, timing.worker)))
+    return replace(accuracy, metrics=metrics, timings_s={**accuracy.timings_s, **timing.timings_s}, worker=worker)
 
 
 def without_latency(measurement: Measurement) -> Measurement:
@@ -110,4 +123,5 @@ def without_latency(measurement: Measurement) -> Measurement:
         {name: value for name, value in values.items() if not name.startswith(LATENCY)}
         for values in (measurement.metrics, measurement.timings_s)
     )
-    return replace(measurement, metrics=metrics, timings_s=timings_s)
+    worker = measurement.worker.partition(NEXT_WORKER)[0]
+    return replace(measurement, metrics=metrics, timings_s=timings_s, worker=worker)

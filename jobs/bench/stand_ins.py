@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.records import Candidate, Measurement, Result
+from orchestrator.records import Candidate, Hardware, Measurement, Result
 
 GATHER_S = 240.0
 """How long workers wait for each other at the start."""
@@ -35,6 +35,7 @@ class Durations:
 
 
 NO_TIME = Durations(0.0, 0.0)
+NO_HARDWARE = Hardware("none", 0)
 
 
 def figures(candidate: Candidate) -> dict[str, float]:
@@ -67,6 +68,7 @@ class IdleEvaluator:
 
     durations: Durations
     protocol_digest: str = "idle"
+    hardware: Hardware = NO_HARDWARE
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         return [self._score(candidate) for candidate in candidates]
@@ -98,6 +100,7 @@ class HoldingEvaluator:
 
     weights: Mapping[str, np.ndarray]
     protocol_digest: str = "holding"
+    hardware: Hardware = NO_HARDWARE
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         total = sum(float(array.sum()) for array in self.weights.values())

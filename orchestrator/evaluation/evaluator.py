@@ -20,7 +20,8 @@ from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.latency import LatencyMeter
 from orchestrator.evaluation.memory import fitting_batches
 from orchestrator.evaluation.modules import StepModules
-from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from orchestrator.evaluation.protocol import hardware
+from orchestrator.records import Candidate, Failure, FailureKind, Hardware, Measurement, Result
 from search_spaces.base import NetworkSpace, Program
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
@@ -68,6 +69,10 @@ class SegmentationEvaluator:
         labels = data.validation.labels[chosen].to(self.device)
         self.counters = [PixelCounter(part, data.n_classes) for part in torch.split(labels, protocol.batch_size)]
         self.meter = LatencyMeter(latency, (1, *self.images.shape[1:]), self.device, self.dtype)
+
+    @property
+    def hardware(self) -> Hardware:
+        return hardware(self.device)
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         """mIoU (NaN where a logit is not finite), IoU per class, multiply-adds and params of each candidate, evaluated

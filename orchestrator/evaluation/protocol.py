@@ -6,6 +6,7 @@ threads, the versions of code and libraries.
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import search_spaces
 from orchestrator.config import EvaluationSettings
+from orchestrator.records import Hardware
 from search_spaces.base import Json, digest
 
 if TYPE_CHECKING:
@@ -65,6 +67,16 @@ def _device_kind(device: torch.device) -> list[Json]:
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # not in torch's types
         return ["cuda", torch.cuda.get_device_name(device), torch.version.cuda, cudnn]
     return [device.type, _processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+
+
+def hardware(device: torch.device | None = None) -> Hardware:
+    """The device, or the machine's processors, for people."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        gpu = torch.cuda.get_device_properties(device)
+        return Hardware(gpu.name, gpu.total_memory)
+    return Hardware(_processor(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _processor() -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.evaluation.protocol import code_digest
-from orchestrator.records import LATENCY, Candidate, Measurement, Result
+from orchestrator.evaluation.protocol import code_digest, hardware
+from orchestrator.records import LATENCY, Candidate, Hardware, Measurement, Result
 from search_spaces.base import digest
 from search_spaces.tabular import TabularSettings, TabularSpace, read_table
 
@@ -24,6 +24,10 @@ class TabularEvaluator:
     def protocol_digest(self) -> str:
         columns = self._settings.model_dump(mode="json", exclude={"path"})
         return digest({"settings": columns, "table": self._space.table.fingerprint, "code": code_digest()})
+
+    @property
+    def hardware(self) -> Hardware:
+        return hardware()
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         return [self._measurement(candidate, latency=False) for candidate in candidates]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.evaluation.protocol import code_digest
-from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from orchestrator.evaluation.protocol import code_digest, hardware
+from orchestrator.records import Candidate, Failure, FailureKind, Hardware, Measurement, Result
 from search_spaces.base import digest
 from search_spaces.toy import ToySettings, ToySpace
 
@@ -25,6 +25,10 @@ class ToyEvaluator:
     @property
     def protocol_digest(self) -> str:
         return digest({"settings": self._settings.model_dump(mode="json", exclude={"delay_s"}), "code": code_digest()})
+
+    @property
+    def hardware(self) -> Hardware:
+        return hardware()
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         return [self._score(candidate) for candidate in candidates]

@@ -15,7 +15,7 @@ import numpy as np
 
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.protocols import CandidateEvaluator
-from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
+from orchestrator.records import Candidate, Failure, FailureKind, Hardware, Measurement, Result
 from search_spaces.toy import ToySettings
 
 
@@ -70,6 +70,8 @@ class ScriptedFactory:
     duration_s: float = 0.01
     broken: bool = False
     protocol_digest: str = ""
+    bias: float = 0.0
+    """Added to each mIoU."""
 
     def __call__(self, weights: Mapping[str, np.ndarray]) -> CandidateEvaluator:
         if self.broken:
@@ -139,6 +141,10 @@ class ScriptedEvaluator:
     def protocol_digest(self) -> str:
         return self._settings.protocol_digest
 
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware("cpu", 2**30)
+
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
         with open(self._settings.folder / "batches", "a") as file:
             file.write(" ".join(f"{one.island}/{one.number}" for one in candidates) + "\n")
@@ -184,7 +190,8 @@ class ScriptedEvaluator:
         self._log("score", candidate, begin_s)
         figures = {f"weights/{name}": _describe(array) for name, array in self._weights.items()}
         threads = float(os.environ.get("OMP_NUM_THREADS", "0"))
-        return Measurement({"miou": 1 / (1 + candidate.number), "threads": threads, **figures}, {"score": 0.01}, "cpu")
+        miou = 1 / (1 + candidate.number) + self._settings.bias
+        return Measurement({"miou": miou, "threads": threads, **figures}, {"score": 0.01}, "cpu")
 
     def _log(self, kind: str, candidate: Candidate, begin_s: float) -> None:
         with open(self._settings.folder / "log", "a") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ import ray
 
 from infra import ray_cluster
 from infra.ray_pool import RayPool
+from infra.ray_worker import VERSIONS, mismatch, versions
+from orchestrator.canary import Canary
 from orchestrator.config import LatencySettings, WorkerSettings
 from orchestrator.protocols import PoolExhausted
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Outcome, Result, Source
+from tests.doubles import MemoryStore
 from tests.infra.evaluators import Fate, ScriptedFactory, candidate, spans
 
 WEIGHTS = {"stem": np.ones((256, 256), np.float32), "head": np.ones((128, 256), np.float32)}
@@ -44,11 +48,12 @@ def make_pool(tmp_path: Path) -> Iterator[MakePool]:
         threads: int = 1,
         batch: int = 1,
         deadline_s: float | None = None,
+        canary: Canary | None = None,
         **script: float | bool | str,
     ) -> RayPool:
         workers = WorkerSettings(count=count, threads=threads, batch=batch, deadline_s=deadline_s)
         latency = LatencySettings(measure=block > 0, block=max(1, block))
-        pools.append(RayPool(ScriptedFactory(tmp_path, **script), WEIGHTS, workers, latency))
+        pools.append(RayPool(ScriptedFactory(tmp_path, **script), WEIGHTS, workers, latency, canary=canary))
         return pools[-1]
 
     yield make
@@ -195,6 +200,28 @@ def test_a_constructor_that_always_raises_is_named_within_seconds(make_pool: Mak
     assert time.monotonic() - begin < 30
 
 
+def test_a_worker_joins_when_it_has_scored_the_canary_right(make_pool: MakePool, tmp_path: Path) -> None:
+    canary = Canary(MemoryStore(), "study", candidate(4))
+    run(make_pool(count=1, canary=canary, protocol_digest="p"), [candidate(0)])
+    assert [span.number for span in spans(tmp_path)] == [4, 0]
+    run(make_pool(count=1, canary=canary, protocol_digest="q", bias=1e-9), [candidate(1)])
+    pool = make_pool(count=1, canary=canary, protocol_digest="p", bias=1e-9)
+    pool.submit([candidate(2)])
+    message = r"the canary 0{15}4 has miou 0\.200000001 on cpu, and it had 0\.2 on cpu: they must be equal to the bit"
+    with pytest.raises(PoolExhausted, match=message):
+        pool.collect(60)
+
+
+def test_a_worker_with_other_code_or_weights_is_refused_in_a_sentence() -> None:
+    here = versions(WEIGHTS)
+    assert mismatch(here, versions({name: array.copy() for name, array in WEIGHTS.items()}), VERSIONS) == ""
+    there = versions({**WEIGHTS, "head": WEIGHTS["head"].T})
+    words = r"weights is \w{64} there and \w{64} here: they must be equal on all machines of a study"
+    assert re.fullmatch(words, mismatch(here, there, VERSIONS))
+    assert mismatch(here, {**here, "code": "ab"}, VERSIONS).startswith("code is ab there and ")
+    assert mismatch(here, {**here, "torch": "1"}, ("code", "weights")) == "", "a device that only times"
+
+
 def test_latency_never_runs_beside_accuracy_work(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(count=2, block=4, duration_s=0.03)
     found = results(run(pool, [candidate(number) for number in range(22)]))
@@ -296,8 +323,11 @@ import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from infra.ray_pool import RayPool
+from infra.ray_worker import VERSIONS, mismatch, versions
+from orchestrator.canary import Canary
 from orchestrator.config import LatencySettings, WorkerSettings
 from orchestrator.records import Measurement
+from tests.doubles import MemoryStore
 from tests.infra.evaluators import Fate, ScriptedFactory, candidate
 
 folder, end, address = Path(sys.argv[1]), sys.argv[2], sys.argv[3] or None

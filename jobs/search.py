@@ -114,6 +114,10 @@ def search(recipe: Recipe, study: Study, display: Display, address: str | None, 
     """
     study.store.probe()
     check_free(study.store, recipe.study)
+    if recipe.training is not None:
+        from jobs.train_supernet import check_place
+
+        check_place(recipe.training, in_process)
     _check_limits(recipe)
     if address is not None and not in_process:
         from infra.ray_cluster import connect
@@ -141,9 +145,9 @@ def resume(study: Study, display: Display, address: str | None, in_process: bool
 
         objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
         journal = Journal.take(study.store, study.name, space.islands, lease.epoch)
-        weights = _weights(recipe, study, display, stop, journal)
-        if weights is None:
-            return Ending(EndReason.STOPPED, "stopped in training")
+        weights = _weights(recipe, study, display, stop, journal, address, in_process)
+        if isinstance(weights, Ending):
+            return weights
         islands = make_islands(recipe, space, objectives, journal)
         journal.sweep()
         tracker = _tracker(recipe, study)
@@ -223,21 +227,30 @@ def _held(study: Study, recipe: Recipe, display: Display) -> Iterator[Lease]:
 
 
 def _weights(
-    recipe: Recipe, study: Study, display: Display, stop: Callable[[], bool], journal: Journal
-) -> Mapping[str, np.ndarray] | None:
-    """The supernet's weights; none in a space without networks; None when training was stopped."""
+    recipe: Recipe,
+    study: Study,
+    display: Display,
+    stop: Callable[[], bool],
+    journal: Journal,
+    address: str | None,
+    in_process: bool,
+) -> Mapping[str, np.ndarray] | Ending:
+    """The supernet's weights; none in a space without networks; how it ended where training came to no end."""
     if recipe.training is None:
         return {}
     if any(map(journal.count, journal.islands)) and read_weights(study.store, study.name) is None:
         raise StoreError(f"{study.name}/weights.json is missing, and candidates were measured with what it names: "
                          "restore it")  # fmt: skip
     from jobs.train_supernet import TrainingStopped, supernet_weights
+    from search_spaces.training.ranks import TrainingFailed
 
     try:
         with display.training() as show:
-            return supernet_weights(recipe, study.store, show, stop)
-    except TrainingStopped:
-        return None
+            return supernet_weights(recipe, study.store, show, stop, address, in_process)
+    except TrainingStopped as stopped:
+        return Ending(EndReason.STOPPED, str(stopped))
+    except TrainingFailed as failed:
+        return Ending(EndReason.NO_WORKERS, str(failed))
 
 
 def _pool(

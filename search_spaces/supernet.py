@@ -29,11 +29,17 @@ class Supernet(nn.Module):
     Args:
         space: whose operations the steps name.
         generator: draws the initial weights.
+        batch_norm: what computes BatchNorm.
     """
 
-    def __init__(self, space: NetworkSpace[Any], generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        space: NetworkSpace[Any],
+        generator: torch.Generator,
+        batch_norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
-        self.space = space
+        self.space, self._batch_norm = space, batch_norm
         self._templates: dict[Operation, tuple[nn.Module, dict[str, str]]] = {}
         sizes: dict[str, tuple[int, ...]] = {}
         for operation in dict.fromkeys(space.largest_operations()):
@@ -47,11 +53,11 @@ class Supernet(nn.Module):
         """The operation's module without storage, using batch statistics, and its parameters' shared names."""
         if operation not in self._templates:
             with torch.device("meta"):
-                module = self.space.build(operation).train()
-            for layer in module.modules():
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-                    layer.track_running_stats = False
+                module = self.space.build(operation)
+                for name, layer in list(module.named_modules()):
+                    if isinstance(layer, nn.BatchNorm2d):
+                        norm = self._batch_norm(layer.num_features, layer.eps, track_running_stats=False)
+                        module.set_submodule(name, norm)
             shared = self.space.shared_names(operation)
             self._templates[operation] = module, {name: shared(name) for name, _ in module.named_parameters()}
         return self._templates[operation]

@@ -17,11 +17,18 @@ class TrainingSettings(Settings):
     steps: PositiveInt
     """Optimiser steps."""
     batch_size: int = Field(default=16, ge=2)
-    """Images of a step. The paper: 16."""
+    """Images of a step, whatever `workers` is. The paper: 16."""
+    workers: PositiveInt = 1
+    """Processes that share every step, each with an equal part of its images and a GPU of its own where the cluster
+    has any. Batches and subnets are those of one process; so is the loss up to rounding, with `batch_norm:
+    synchronised` and without `hardest_fraction`, which is of each process's own pixels."""
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
+    """Whose images BatchNorm takes its statistics from, where workers > 1. `synchronised`: all of a step's, for two
+    messages a layer; `local`: those of the process alone, which is faster and the noisier the fewer they are."""
     augmentation: AugmentationSettings = AugmentationSettings()
     threads: PositiveInt = 1
-    """CPU threads of a step. Small crops are many small operations: at 144x192 two threads take as long as one, and
-    several times as long where something else wants a core too."""
+    """CPU threads of each process. Small crops are many small operations: at 144x192 two threads take as long as one,
+    and several times as long where something else wants a core too."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """`sgd`: with momentum, the paper's; `adamw`: for short budgets, where a weight is seldom sampled."""
     learning_rate: PositiveFloat = 0.02
@@ -63,6 +70,11 @@ class TrainingSettings(Settings):
     def _fits_together(self) -> Self:
         if self.distillation > 0 and not self.sandwich:
             raise ValueError(f"distillation needs sandwich: true, got distillation {self.distillation}")
+        if self.batch_size % self.workers or self.batch_size < 2 * self.workers:
+            raise ValueError(
+                f"batch_size must be a multiple of workers, and at least twice as large, got batch_size "
+                f"{self.batch_size} and workers {self.workers}"
+            )
         return self
 
 

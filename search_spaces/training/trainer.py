@@ -2,6 +2,9 @@
 
 Everything random in a step is drawn from a seed of that step's own, so weights, momenta and the number of the step
 are the whole state: training that resumes from a checkpoint ends with the same weights.
+
+Several processes can train together. Each draws the same batch and the same subnets, computes its part of the images,
+and all of them update equal weights with the mean of their gradients.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpace
 from search_spaces.data.augment import augment
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.supernet import Supernet, shared_name
 from search_spaces.tasks.segmentation import cross_entropy, hardest_cross_entropy, subsample
+from search_spaces.training.ranks import ALONE, Ranks, SynchronisedBatchNorm2d
 from search_spaces.training.settings import TrainingSettings
 
 
@@ -43,6 +47,7 @@ class SupernetTrainer:
         settings: see `TrainingSettings`.
         seed: root of initial weights, order of images, augmentation and subnets.
         device: where the weights lie and the steps are computed; images are kept where they are.
+        ranks: the processes that train together, in each of which there is one such trainer.
     """
 
     def __init__(
@@ -52,10 +57,13 @@ class SupernetTrainer:
         settings: TrainingSettings,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.space, self.data, self.settings, self.seed = space, data, settings, seed
-        self.device = torch.device(device)
-        self.supernet = Supernet(space, torch.Generator().manual_seed(seed)).to(self.device)
+        self.device, self.ranks = torch.device(device), ranks
+        synchronised = ranks.count > 1 and settings.batch_norm == "synchronised"
+        batch_norm = SynchronisedBatchNorm2d if synchronised else nn.BatchNorm2d
+        self.supernet = Supernet(space, torch.Generator().manual_seed(seed), batch_norm).to(self.device)
         self.step = 0
         self.average = None if settings.average_decay is None else self._weights()
         self.optimiser = self._optimiser()
@@ -106,6 +114,7 @@ class SupernetTrainer:
         results = self.supernet(programs, images)
         total, task = self._losses(results, labels, has_teacher=settings.sandwich and not alone)
         torch.autograd.backward(total)
+        self.ranks.average_gradients(self.supernet.parameters())
         if settings.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.gradient_norm)
         self.optimiser.step()
@@ -121,10 +130,11 @@ class SupernetTrainer:
     def _losses(self, results: list[list[Tensor]], labels: Tensor, has_teacher: bool) -> tuple[Tensor, float]:
         """What is minimised, and the random subnets' mean cross-entropy; the first of `results` is the teacher's."""
         labels = subsample(labels, self.settings.loss_stride)
-        losses = [self._loss(logits, labels, auxiliary) for logits, *auxiliary in results]
+        weight = self._weight(labels)
+        losses = [weight * self._loss(logits, labels, auxiliary) for logits, *auxiliary in results]
         if not has_teacher:
             mean = torch.stack(losses).mean()
-            return mean, mean.item()
+            return mean, self._average(mean)
         largest, *random = losses
         share = self.settings.distillation
         teacher = F.softmax(results[0][0].detach(), dim=1)
@@ -133,7 +143,20 @@ class SupernetTrainer:
             for logits, *_ in results[1:]
         ]
         mean = torch.stack(random).mean()
-        return largest + (1 - share) * mean + share * torch.stack(divergences).mean(), mean.item()
+        return largest + (1 - share) * mean + share * torch.stack(divergences).mean(), self._average(mean)
+
+    def _weight(self, labels: Tensor) -> Tensor:
+        """What a mean over this process's labelled pixels counts in the mean of all processes' means; 1 if alone."""
+        own = (labels != IGNORE).sum()
+        return own * self.ranks.count / self.ranks.total(own.clone()).clamp(min=1)
+
+    def _average(self, value: Tensor) -> float:
+        """The mean of all processes' `value`, a scalar."""
+        return self.ranks.total(value.detach().clone()).item() / self.ranks.count
+
+    def agree(self, wish: bool) -> bool:
+        """Whether any of the processes wishes it, which all of them must be asked at the same time."""
+        return bool(self.ranks.total(torch.tensor(int(wish), device=self.device)))
 
     def _loss(self, logits: Tensor, labels: Tensor, auxiliary: list[Tensor]) -> Tensor:
         share = self.settings.hardest_fraction
@@ -143,14 +166,15 @@ class SupernetTrainer:
         return loss
 
     def _batch(self, number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The step's images and labels: every image once an epoch, in an order of the epoch's own."""
+        """This process's part of the step's images and labels: every image once an epoch, in an order of its own."""
         size, count = self.settings.batch_size, len(self.data.train)
-        positions = range(number * size, (number + 1) * size)
+        part = self.ranks.part(size)
+        positions = [number * size + place for place in part]
         orders = {epoch: self._order(epoch, count) for epoch in {position // count for position in positions}}
         index = torch.tensor([orders[position // count][position % count] for position in positions])
         train = self.data.train
         chosen = train.images[index].to(self.device), train.labels[index].to(self.device)
-        images, labels = augment(*chosen, self.settings.augmentation, rng)
+        images, labels = augment(*chosen, self.settings.augmentation, rng, part, size)
         return images.contiguous(memory_format=torch.channels_last), labels
 
     def _order(self, epoch: int, count: int) -> np.ndarray:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from search_spaces.data.augment import augment
@@ -95,3 +97,17 @@ def test_colour_changes_pixels_and_no_label(batch: tuple[Tensor, Tensor]) -> Non
     assert torch.equal(targets, labels.long())
     assert ((plain - coloured).abs().amax(dim=(1, 2, 3)) > 0.05).all()
     assert (plain - coloured).abs().max() < 2.5
+
+
+@given(st.integers(0, 3), st.integers(1, 4), st.integers(0, 100))
+def test_a_part_of_a_batch_becomes_what_it_would_in_the_whole(first: int, count: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (4, 3, 12, 16), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 11, (4, 12, 16), dtype=torch.uint8, generator=generator)
+    settings = AugmentationSettings(crop=(8, 8), scale=(0.5, 2), colour=0.3)
+    part = range(first, min(4, first + count))
+    pixels, targets = augment(images, labels, settings, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    some, some_targets = augment(images[list(part)], labels[list(part)], settings, rng, part, 4)
+    assert torch.equal(some, pixels[list(part)])
+    assert torch.equal(some_targets, targets[list(part)])

@@ -23,8 +23,10 @@ import ray
 import torch
 from ray.train import get_context
 from ray.train.torch import get_device
+from ray.train.v2._internal.exceptions import InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError
 from ray.train.v2.api.callback import UserCallback  # of `ray.train` mypy sees the first version
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import ControllerError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 
 STARTS = 5
 """How often Ray Train waits for room in the cluster, a minute each."""
+NO_ROOM = (InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError)
 SAY_S = 0.2
 """Seconds between what the first rank tells the driver, at least, and between the driver's looks."""
 OPTIONS = {
@@ -98,10 +101,11 @@ def train_on_ray(
         raise mistake
     if deaths is not None:
         raise TrainingFailed(f"training processes died {DEATHS_IN_A_ROW} times in a row: {deaths}")
-    if fitting.error is not None:
+    if fitting.no_room:
         each = f"{threads} CPUs" + (" and a GPU" if fitting.use_gpu else "")
-        why = f"the cluster has no room for {workers} training processes with {each} each"
-        raise TrainingFailed(f"{why}: {_words(fitting.error)}")
+        raise TrainingFailed(f"the cluster has no room for training.workers: {workers} processes with {each} each")
+    if fitting.error is not None:
+        raise TrainingFailed(f"Ray Train ended: {_words(fitting.error)}") from fitting.error
 
 
 def _trainer(job: TrainingJob, workers: int, threads: int, board: Any, scratch: str) -> TorchTrainer:
@@ -129,6 +133,11 @@ class _Fitting(threading.Thread):
         self.error: Exception | None = None
         self._trainer = trainer
         self.start()
+
+    @property
+    def no_room(self) -> bool:
+        error = self.error
+        return isinstance(error, ControllerError) and isinstance(error.controller_failure, NO_ROOM)
 
     def run(self) -> None:
         try:

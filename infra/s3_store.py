@@ -89,6 +89,10 @@ class S3Store:
             raise ValueError(f"store {self.where}: boto3 is not set up: {error}") from None
         self._tags: dict[str, tuple[bytes, str]] = {}
 
+    def __reduce__(self) -> tuple[type[S3Store], tuple[str, float]]:
+        """In another process: the same place, with a connection of its own."""
+        return S3Store, (self.where, self._patience_s)
+
     def probe(self) -> None:
         """Proves that studies can be kept here: writes an object, and sees the second one under its name refused.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import boto3
 import pytest
 
@@ -90,3 +92,8 @@ def test_an_endpoint_that_does_not_answer_is_said(s3: str, monkeypatch: pytest.M
     with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:1 does not answer; .*AWS_ENDPOINT_URL_S3") as raised:
         S3Store(s3).probe()
     assert "hush-hush" not in str(raised.value)
+
+
+def test_another_process_gets_the_same_place(store: S3Store) -> None:
+    store.create("study/manifest.json", b"{}")
+    assert pickle.loads(pickle.dumps(store)).read("study/manifest.json") == b"{}"

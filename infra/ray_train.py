@@ -83,9 +83,9 @@ def train_on_ray(
     for name, value in OPTIONS.items():
         os.environ.setdefault(name, value)
     owns_ray = connect(address, workers * threads, 0)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
     try:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         with tempfile.TemporaryDirectory(prefix="ray-train-") as scratch:
             fitting = _Fitting(_trainer(job, workers, threads, board, scratch))
             while fitting.is_alive():
@@ -94,6 +94,9 @@ def train_on_ray(
                 if progress is not None:
                     on_progress(progress)
         mistake, deaths = ray.get(board.ending.remote())
+    except BaseException:  # such as a lost lease: nobody looks after the processes any more
+        board.look.remote(True)
+        raise
     finally:
         if owns_ray:
             ray.shutdown()

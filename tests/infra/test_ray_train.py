@@ -64,7 +64,8 @@ def test_processes_are_placed_report_and_stop(tmp_path: Path) -> None:
 def test_a_mistake_of_any_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data/street: no such folder"):
         train_on_ray(ScriptedJob(tmp_path, "mistaken"), 2, 1, None, lambda progress: None, lambda: False)
-    assert len(processes(tmp_path)) == 2, "nobody tries again"
+    ranks = [rank for rank, *_ in processes(tmp_path)]
+    assert ranks in (["0", "1"], ["1"]), "nobody tries again"
 
 
 def test_a_cluster_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A store in a folder: objects are files, written beside their place and linked into it.
 
 A reader sees a whole object or none. `create` links a fully written temporary file under its name, which fails when
-the name is taken; `replace` compares and renames while it holds the root's lock, so of two processes one loses. What
+the name is taken; `replace` compares and renames while it holds the folder's lock, so of two processes one loses. What
 a method has returned from is on the disk: file and folder are synced.
 """
 
@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, S
 
 TEMPORARY = ".tmp-"
 LOCK = ".lock"
+LOCK_POLL_S, LOCK_TIMEOUT_S = 0.002, 30.0
 COPY_BYTES = 2**20
 Write = Callable[[BinaryIO], None]
 """Writes an object's bytes into a file."""
@@ -52,7 +54,7 @@ class FileStore:
                 with suppress(FileExistsError):
                     _link_new(place, _bytes(b"again"))
                     raise StoreError(f"store {self.root} lets one object be created twice; {advice}")
-                with self._locked():
+                with self._locked(self.root):
                     pass
             finally:
                 place.unlink()
@@ -97,18 +99,22 @@ class FileStore:
         place = self._place(key)
         with _naming("write", key, self.root):
             _make_folder(place.parent)
-            with self._locked():
-                found = _content(place)
-                if found != expected:
-                    there = "nothing" if found is None else "something else"
-                    raise ObjectChanged(f"{key} in store {self.root} holds {there}: another process writes here")
-                if expected is None:
-                    try:
-                        _link_new(place, _bytes(data))
-                    except FileExistsError:
-                        raise ObjectChanged(f"{key} in store {self.root} has just been created elsewhere") from None
-                else:
-                    _rename_over(place, _bytes(data))
+            temporary = _written_beside(place, _bytes(data))  # so that the lock is held for a comparison and no longer
+            try:
+                with self._locked(place.parent):
+                    found = _content(place)
+                    if found != expected:
+                        there = "nothing" if found is None else "something else"
+                        raise ObjectChanged(f"{key} in store {self.root} holds {there}: another process writes here")
+                    if expected is None:
+                        os.link(temporary, place)
+                    else:
+                        temporary.replace(place)
+            except FileExistsError:
+                raise ObjectChanged(f"{key} in store {self.root} has just been created elsewhere") from None
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(place.parent)
 
     def delete(self, key: str) -> None:
         place = self._place(key)
@@ -149,11 +155,19 @@ class FileStore:
         return place
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Holds the root's advisory lock, against other processes and other threads alike."""
-        descriptor = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Holds a folder's advisory lock, against other processes and other threads alike.
+
+        Raises:
+            StoreError: another process has held it for too long, perhaps because it was stopped just then.
+        """
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+            while not _lock(descriptor):
+                if time.monotonic() > deadline_s:
+                    raise StoreError(f"{folder} is locked by a process that does not give it back: end that process")
+                time.sleep(LOCK_POLL_S)
             yield
         finally:
             os.close(descriptor)
@@ -194,16 +208,6 @@ def _link_new(place: Path, write: Write) -> None:
     _sync_folder(place.parent)
 
 
-def _rename_over(place: Path, write: Write) -> None:
-    temporary = _written_beside(place, write)
-    try:
-        temporary.replace(place)
-    except BaseException:
-        temporary.unlink()
-        raise
-    _sync_folder(place.parent)
-
-
 def _written_beside(place: Path, write: Write) -> Path:
     temporary = place.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
@@ -215,6 +219,15 @@ def _written_beside(place: Path, write: Write) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the file could be locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make_folder(folder: Path) -> None:

@@ -55,6 +55,8 @@ TRANSIENT = (
     ResponseParserError,
     HTTPError,
 )
+TAGGED = {"put_object", "head_object", "upload_part", "complete_multipart_upload"}
+"""Operations whose reply has an entity tag."""
 TRANSIENT_CODES = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown"}
 ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*))?")
 T = TypeVar("T")
@@ -156,20 +158,14 @@ class S3Store:
     def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
         check_key(key)
         with self._naming("write", key):
-            known = self._tags.pop(key, None)
             try:
                 if expected is None:
-                    condition = {"IfNoneMatch": "*"}
-                elif known is not None and known[0] == expected:
-                    condition = {"IfMatch": known[1]}
+                    tag = self._put(key, data, {"IfNoneMatch": "*"})
                 else:
-                    held, tag = self._get(key)
-                    if held != expected:
-                        raise _Refused
-                    condition = {"IfMatch": tag}
-                self._tags[key] = data, self._put(key, data, condition)
+                    tag = self._put_over(key, data, expected)
             except (_Refused, ObjectMissing):
                 raise ObjectChanged(f"{key} in store {self.where} has changed: another process writes here") from None
+            self._tags[key] = data, tag
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -207,8 +203,14 @@ class S3Store:
 
     def _call(self, operation: str, key: str, **arguments: Any) -> dict[str, Any]:
         method = getattr(self._client, operation)
-        reply: dict[str, Any] = self._retry(lambda: method(Bucket=self._bucket, Key=self._prefix + key, **arguments))
-        return reply
+
+        def attempt() -> dict[str, Any]:
+            reply: dict[str, Any] = method(Bucket=self._bucket, Key=self._prefix + key, **arguments)
+            if operation in TAGGED and "ETag" not in reply:
+                raise _Torn
+            return reply
+
+        return self._retry(attempt)
 
     def _check_bucket(self) -> None:
         """Some servers make a bucket that is written to: so it is asked for first."""
@@ -234,6 +236,17 @@ class S3Store:
         return self._settle(key, lambda nonce: self._call(
             "put_object", key, Body=data, Metadata={NONCE: nonce}, **condition
         ))  # fmt: skip
+
+    def _put_over(self, key: str, data: bytes, expected: bytes) -> str:
+        """Writes over an object that holds `expected`: by the tag that is remembered, or else by the one it has now."""
+        known = self._tags.pop(key, None)
+        if known is not None and known[0] == expected:
+            with suppress(_Refused):
+                return self._put(key, data, {"IfMatch": known[1]})
+        held, tag = self._get(key)
+        if held != expected:
+            raise _Refused
+        return self._put(key, data, {"IfMatch": tag})
 
     def _settle(self, key: str, write: Callable[[str], Mapping[str, Any]]) -> str:
         """The entity tag of what `write` wrote with the nonce that it is given, whether or not it got the reply."""
@@ -280,7 +293,10 @@ class S3Store:
         def attempt() -> tuple[bytes, str]:
             reply = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **arguments)
             with reply["Body"] as body:
-                return body.read(), reply["ETag"]
+                data = body.read()
+            if "ETag" not in reply or reply.get("ContentLength") != len(data):
+                raise _Torn
+            return data, reply["ETag"]
 
         try:
             return self._retry(attempt)
@@ -352,15 +368,19 @@ class _Refused(Exception):
     """The condition of a write does not hold."""
 
 
+class _Torn(BotoCoreError):  # type: ignore[misc]  # botocore has no types
+    """A reply whose headers broke off."""
+
+    fmt = "the reply broke off"
+
+
 def _may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later: the server is away or busy, or its reply broke off."""
-    if isinstance(error, ClientError):
-        return (
-            (_status(error) >= 500 and _status(error) != 501)
-            or _status(error) == 429
-            or _code(error) in TRANSIENT_CODES
-        )
-    return isinstance(error, TRANSIENT)
+    if not isinstance(error, ClientError):
+        return isinstance(error, (*TRANSIENT, _Torn))
+    status, code = _status(error), _code(error)
+    torn = code.isdigit() and not error.operation_name.startswith("Head")  # only these have no code in their reply
+    return torn or (status >= 500 and status != 501) or status == 429 or code in TRANSIENT_CODES
 
 
 def _status(error: ClientError) -> int:

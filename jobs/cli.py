@@ -21,7 +21,7 @@ from orchestrator.loop import Ending, EndReason
 from orchestrator.protocols import StoreError
 
 if TYPE_CHECKING:
-    from jobs.search import Study
+    from jobs.study import Study
 
 BAD_INPUT = 2
 EXIT_CODES = {EndReason.FINISHED: 0, EndReason.STOPPED: 130, EndReason.NO_WORKERS: 1}
@@ -86,8 +86,9 @@ def search(
         loaded = load_recipe(recipe, overrides or [])
         from jobs import search as job
         from jobs.progress import Display
+        from jobs.study import Study
 
-        study = job.Study(make_store(store), loaded.study)
+        study = Study(make_store(store), loaded.study)
         _finish(study, job.search(loaded, study, Display(out), address, in_process))
 
 
@@ -97,8 +98,15 @@ def resume(
     store: StoreOption = STUDIES,
     address: AddressOption = None,
     in_process: InProcessOption = False,
+    more: Annotated[
+        int, typer.Option("--more", metavar="N", min=0, help="Give each island of a finished study N candidates more.")
+    ] = 0,
+    repair: Annotated[bool, typer.Option("--repair", help="Cut a damaged journal before the damage.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although code, data or libraries have changed.")
+    ] = False,
 ) -> None:
-    """Go on with a study that was stopped or killed.
+    """Go on with a study that was stopped or killed, on any machine.
 
     Training goes on from its last checkpoint; nothing that the journal holds is evaluated again. The study ends as it
     would have without the interruption.
@@ -107,8 +115,11 @@ def resume(
         from jobs import search as job
         from jobs.progress import Display
 
-        place = job.Study.at(study, store)
-        _finish(place, job.resume(place, Display(out), address, in_process))
+        place = _study(study, store)
+        ending = job.resume(
+            place, Display(out), address, in_process, more=more, mend=repair, accept_changes=accept_changes
+        )
+        _finish(place, ending)
 
 
 @app.command()
@@ -199,7 +210,7 @@ def ui(
         from infra.mlflow_ui import sqlite_uri, ui_command, ui_environment
 
         if study is None:
-            from jobs.search import tracking_folder
+            from jobs.study import tracking_folder
 
             database = tracking_folder(make_store(store)) / "mlflow.db"
             uri = sqlite_uri(database)
@@ -216,7 +227,7 @@ def ui(
 
 
 def _study(name: str, store: str) -> Study:
-    from jobs.search import Study
+    from jobs.study import Study
 
     return Study.at(name, store)
 

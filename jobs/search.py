@@ -6,78 +6,34 @@ import hashlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infra.file_store import FileStore
 from infra.local import InProcessPool
-from infra.machine import SystemClock, has_ended, heartbeat, this_process
-from infra.mlflow_ui import sqlite_uri
-from infra.stores import STUDIES, StudyStore, make_store
-from jobs.composition import make_evaluator_factory, make_space
+from jobs.composition import load_data, make_evaluator_factory, make_space
 from jobs.progress import Display
+from jobs.resumption import check_origin, extended, held, origin_of
+from jobs.study import Study
 from orchestrator.canary import Canary, canary_candidate
 from orchestrator.config import Recipe
 from orchestrator.island import make_islands
-from orchestrator.journal import Journal, read_epoch
-from orchestrator.lease import Lease, take
+from orchestrator.journal import Journal
+from orchestrator.lease import Lease
 from orchestrator.limits import check_limits
 from orchestrator.loop import Ending, EndReason, Search
 from orchestrator.memo import MemoPool
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
-from orchestrator.protocols import EvaluationPool, ObjectChanged, StoreError, Tracker
+from orchestrator.protocols import EvaluationPool, StoreError, Tracker
+from orchestrator.repair import repair
 from orchestrator.report.fronts import fronts_png
-from orchestrator.study import StudyMissing, check_free, create_study, read_study, read_weights
+from orchestrator.study import check_free, create_study, read_study, read_weights
 from search_spaces.base import SearchSpace
 
-
-@dataclass(frozen=True)
-class Study:
-    """A study's place."""
-
-    store: StudyStore
-    name: str
-
-    @classmethod
-    def at(cls, name: str, store: str) -> Study:
-        """The study that a person means: its name in the store, the path of its folder, or s3://bucket/prefix/study.
-
-        Raises:
-            StudyMissing: there is none.
-            StoreError: the store cannot be read.
-        """
-        path = Path(name)
-        if "://" in name:
-            store, _, name = name.rstrip("/").rpartition("/")
-        elif (path / "manifest.json").is_file():
-            store, name = str(path.absolute().parent), path.absolute().name
-        place = make_store(store)
-        found = place.studies()
-        if name not in found:
-            held = f"it holds {', '.join(found)}" if found else "it holds none"
-            raise StudyMissing(f"there is no study {name} in the store {store}: {held}; say --store for another store")
-        return cls(place, name)
-
-    @property
-    def where(self) -> str:
-        return f"{self.store.where}/{self.name}"
-
-    @property
-    def tracking_folder(self) -> Path:
-        return tracking_folder(self.store)
-
-    def tracking_uri(self, recipe: Recipe) -> str:
-        return recipe.tracking.uri or sqlite_uri(self.tracking_folder / "mlflow.db")
-
-
-def tracking_folder(store: StudyStore) -> Path:
-    """Where MLflow's SQLite file and artifacts lie, unless a recipe says otherwise: a database needs a file system."""
-    return store.root if isinstance(store, FileStore) else Path(STUDIES).absolute()
+if TYPE_CHECKING:
+    from search_spaces.data.segmentation import SegmentationData
 
 
 class Stop:
@@ -118,75 +74,108 @@ def search(recipe: Recipe, study: Study, display: Display, address: str | None, 
         from jobs.train_supernet import check_place
 
         check_place(recipe.training, in_process)
-    _check_limits(recipe)
+    data = None if recipe.data is None else load_data(recipe)
+    _check_limits(recipe, data)
     if address is not None and not in_process:
         from infra.ray_cluster import connect
 
         connect(address, cpus=0, weights_bytes=0)
-    create_study(study.store, recipe)
+    create_study(study.store, recipe, origin_of(recipe, data))
     display.say(f"study {study.name} in {study.where}")
-    return resume(study, display, address, in_process)
+    signals = Stop()
+    with signals.listening(), held(study, recipe, display) as lease:
+        return _run(recipe, study, lease, signals, display, address, in_process)
 
 
-def resume(study: Study, display: Display, address: str | None, in_process: bool) -> Ending:
+def resume(
+    study: Study,
+    display: Display,
+    address: str | None,
+    in_process: bool,
+    *,
+    more: int = 0,
+    mend: bool = False,
+    accept_changes: bool = False,
+) -> Ending:
     """Goes on where the study's journal ends: trains the rest of the supernet, searches the rest of the budget.
 
+    more: candidates by which each island's budget grows, in a study that is finished; `mend`: whether a damaged journal
+    is cut; `accept_changes`: whether it goes on although code, data or libraries have changed.
+
     Raises:
-        ValueError: there is no such study, or its journal cannot be continued by this code; one sentence.
-        StoreError: the store cannot be read or written.
+        ValueError: there is no such study, or it cannot be continued here; one sentence.
+        StoreError: the store cannot be read or written, or another driver runs the study.
+        JournalCorrupt: an object of the journal is not what was written.
     """
-    recipe = read_study(study.store, study.name).recipe
     signals = Stop()
-    with signals.listening(), _held(study, recipe, display) as lease:
-
-        def stop() -> bool:
-            lease.check()
-            return signals()
-
-        objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
-        journal = Journal.take(study.store, study.name, space.islands, lease.epoch)
-        weights = _weights(recipe, study, display, stop, journal, address, in_process)
-        if isinstance(weights, Ending):
-            return weights
-        islands = make_islands(recipe, space, objectives, journal)
-        journal.sweep()
-        tracker = _tracker(recipe, study)
-        tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
-        if any(journal.count(island) for island in journal.islands):
-            project(journal, objectives, describer(space), tracker)
-        pool = _pool(recipe, study, space, weights, address, in_process)
-        if recipe.workers.memo:
-            pool = MemoPool(pool, study.store, read_weights(study.store, study.name))
-        try:
-            with display.searching() as show:
-                ending = Search(
-                    islands=islands,
-                    pool=pool,
-                    journal=journal,
-                    tracker=tracker,
-                    describe=describer(space),
-                    batch_size=recipe.workers.batch,
-                    stop=stop,
-                    pictures=lambda: {"fronts.png": draw_fronts(study.name, objectives, journal)},
-                    on_progress=show,
-                ).run()
-        finally:
-            pool.close()
-        lease.beat()
-        journal.sweep()
-        return ending
+    with signals.listening(), held(study, read_study(study.store, study.name).recipe, display) as lease:
+        manifest = read_study(study.store, study.name)
+        islands = make_space(manifest.recipe).islands
+        for line in repair(study.store, study.name, islands, lease.epoch) if mend else ():
+            display.say(line)
+        check_origin(study, manifest, display, accept_changes)
+        recipe = extended(study, manifest.recipe, lease, more) if more else manifest.recipe
+        return _run(recipe, study, lease, signals, display, address, in_process)
 
 
-def _check_limits(recipe: Recipe) -> None:
-    """Reads the data set and looks for an architecture within the limits, before anything expensive starts."""
+def _run(
+    recipe: Recipe,
+    study: Study,
+    lease: Lease,
+    signals: Stop,
+    display: Display,
+    address: str | None,
+    in_process: bool,
+) -> Ending:
+    """Trains and searches what is left, for the holder of the lease."""
+
+    def stop() -> bool:
+        lease.check()
+        return signals()
+
+    objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
+    journal = Journal.take(study.store, study.name, space.islands, lease.epoch)
+    weights = _weights(recipe, study, display, stop, journal, address, in_process)
+    if isinstance(weights, Ending):
+        return weights
+    islands = make_islands(recipe, space, objectives, journal)
+    journal.sweep()
+    tracker = _tracker(recipe, study)
+    tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
+    if any(journal.count(island) for island in journal.islands):
+        project(journal, objectives, describer(space), tracker)
+    pool = _pool(recipe, study, space, weights, address, in_process)
+    if recipe.workers.memo:
+        pool = MemoPool(pool, study.store, read_weights(study.store, study.name))
+    try:
+        with display.searching() as show:
+            ending = Search(
+                islands=islands,
+                pool=pool,
+                journal=journal,
+                tracker=tracker,
+                describe=describer(space),
+                batch_size=recipe.workers.batch,
+                stop=stop,
+                pictures=lambda: {"fronts.png": draw_fronts(study.name, objectives, journal)},
+                on_progress=show,
+            ).run()
+    finally:
+        pool.close()
+    lease.beat()
+    journal.sweep()
+    return ending
+
+
+def _check_limits(recipe: Recipe, data: SegmentationData | None) -> None:
+    """Looks for an architecture within the limits, before anything expensive starts."""
     objectives = Objectives.from_settings(recipe.objectives)
-    if recipe.data is None:
+    if data is None:
         check_limits(make_space(recipe), objectives, lambda architecture: architecture.metrics())
         return
-    from jobs.composition import load_data, make_network_space
+    from jobs.composition import make_network_space
     from search_spaces.complexity import ComplexityCounter
 
-    data = load_data(recipe)
     space = make_network_space(recipe, data.n_classes)
     counter, shape = ComplexityCounter(space.build), (1, 3, *data.validation.size)
 
@@ -195,35 +184,6 @@ def _check_limits(recipe: Recipe) -> None:
         return {"macs": cost.macs, "params": cost.params}
 
     check_limits(space, objectives, counted)
-
-
-@contextmanager
-def _held(study: Study, recipe: Recipe, display: Display) -> Iterator[Lease]:
-    """The study's lease, with a heartbeat, for as long as the block runs.
-
-    Raises:
-        LeaseHeld: another driver runs the study.
-        LeaseLost: another driver has taken it over meanwhile.
-    """
-    epoch, owner = read_epoch(study.store, study.name), this_process()
-    lease = take(
-        study.store,
-        study.name,
-        owner,
-        SystemClock(),
-        ttl_s=recipe.lease.ttl_s,
-        epoch=epoch,
-        has_ended=has_ended,
-        say=display.say,
-    )
-    try:
-        with heartbeat(lease):
-            yield lease
-    except ObjectChanged:
-        lease.beat()  # says who has taken the study over
-        raise
-    finally:
-        lease.release()
 
 
 def _weights(

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.composition import make_space
-from jobs.search import Study
+from jobs.study import Study
 from orchestrator.archive import Archive, front
 from orchestrator.config import Recipe
 from orchestrator.journal import Journal

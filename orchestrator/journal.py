@@ -68,7 +68,7 @@ class Journal:
         Raises:
             ObjectChanged: the study has a journal already.
         """
-        head = _head(dict.fromkeys(islands), dict.fromkeys(islands, 0), epoch)
+        head = head_bytes(dict.fromkeys(islands), dict.fromkeys(islands, 0), epoch)
         store.replace(f"{study}/HEAD", head, None)
         return cls(store, study, head)
 
@@ -176,7 +176,7 @@ class Journal:
             end -= len(segment.events)
             if segment.previous is None:
                 break
-            segment = self._read(island, segment.previous, end)
+            segment = read_segment(self._store, self._study, island, segment.previous, end)
         if end != 0:
             raise JournalCorrupt(f"{self._study}/journal/{island} begins at event {end} instead of 0")
         return tuple(event for piece in reversed(pieces) for event in piece)
@@ -186,7 +186,7 @@ class Journal:
         return segments.to_table(self.events(island))
 
     def _swap(self, newest: Mapping[str, str | None], count: Mapping[str, int]) -> None:
-        head = _head(newest, count, self.epoch)
+        head = head_bytes(newest, count, self.epoch)
         self._store.replace(f"{self._study}/HEAD", head, self._head)
         self._head = head
 
@@ -207,25 +207,34 @@ class Journal:
 
     def _read_newest(self, island: str) -> Segment:
         key = self._newest[island]
-        return Segment((), None) if key is None else self._read(island, key, self._count[island])
+        return (
+            Segment((), None)
+            if key is None
+            else read_segment(self._store, self._study, island, key, self._count[island])
+        )
 
-    def _read(self, island: str, key: str, end: int) -> Segment:
-        """The segment under `key`, whose events must be those up to position `end`, exclusive."""
-        try:
-            data = self._store.read(key)
-        except ObjectMissing as error:
-            raise JournalCorrupt(f"{key} is missing, and the journal needs it") from error
-        name, _, digest = key.removesuffix(".parquet").rpartition("-")
-        if _hash(data) != digest:
-            raise JournalCorrupt(f"{key} is torn or was changed: the hash of its {len(data)} bytes is {_hash(data)}")
-        try:
-            segment = segments.from_bytes(data)
-        except ValueError as error:
-            raise JournalCorrupt(f"{key} is {error}") from error
-        needed = f"{self._study}/journal/{island}/{_span(segment, end)}"
-        if name != needed or {event.candidate.island for event in segment.events} != {island}:
-            raise JournalCorrupt(f"{key} holds events of another place than {needed}")
-        return segment
+
+def read_segment(store: Store, study: str, island: str, key: str, end: int) -> Segment:
+    """The segment under `key`, whose events must be those of the island up to position `end`, exclusive.
+
+    Raises:
+        JournalCorrupt: it is missing, or something else; the message names it.
+    """
+    try:
+        data = store.read(key)
+    except ObjectMissing as error:
+        raise JournalCorrupt(f"{key} is missing, and the journal needs it") from error
+    name, _, digest = key.removesuffix(".parquet").rpartition("-")
+    if _hash(data) != digest:
+        raise JournalCorrupt(f"{key} is torn or was changed: the hash of its {len(data)} bytes is {_hash(data)}")
+    try:
+        segment = segments.from_bytes(data)
+    except ValueError as error:
+        raise JournalCorrupt(f"{key} is {error}") from error
+    needed = f"{study}/journal/{island}/{_span(segment, end)}"
+    if name != needed or {event.candidate.island for event in segment.events} != {island}:
+        raise JournalCorrupt(f"{key} holds events of another place than {needed}")
+    return segment
 
 
 def _island(event: Event) -> str:
@@ -249,6 +258,7 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _head(newest: Mapping[str, str | None], count: Mapping[str, int], epoch: int) -> bytes:
+def head_bytes(newest: Mapping[str, str | None], count: Mapping[str, int], epoch: int) -> bytes:
+    """HEAD, from each island's newest segment and its number of events."""
     islands = {island: {"segment": newest[island], "events": count[island]} for island in newest}
     return seal({"epoch": epoch, "islands": islands})

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from infra.stores import STUDIES
 from infra.weights import load_weights
 from jobs.composition import load_data, make_network_space
-from jobs.search import Study
+from jobs.study import Study
 from orchestrator.evaluation.evaluator import SegmentationEvaluator
 from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.memory import peak_bytes

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import file_store
 from infra.file_store import FileStore
 from orchestrator.protocols import ObjectChanged, StoreError
 from tests.contracts.lease_contract import LeaseContract
@@ -94,3 +95,16 @@ def test_two_processes_cannot_both_win(store: FileStore) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert store.read("counter") == b"100"
+
+
+def test_a_process_that_keeps_the_lock_is_waited_for_and_then_named(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_store, "LOCK_TIMEOUT_S", 0.1)
+    store.create("study/HEAD", b"1")
+    with (
+        store._locked(store.root / "study"),
+        pytest.raises(StoreError, match="study is locked by a process that does not give it back: end that process"),
+    ):
+        store.replace("study/HEAD", b"2", b"1")
+    store.replace("study/HEAD", b"2", b"1")

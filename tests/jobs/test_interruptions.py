@@ -113,3 +113,55 @@ def test_a_driver_that_slept_past_its_lease_stops_and_says_who_has_it(archipelag
     assert "study toy is held by" in err
     assert "this driver has lost it and stopped" in err
     assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")
+
+
+def test_a_finished_study_that_is_given_more_is_the_longer_study(archipelago: CommandLine) -> None:
+    longer = {"evaluations_per_island": 16}
+    archipelago("search", archipelago.recipe(TOY, study="whole", budget=longer), "--in-process")
+    archipelago("search", archipelago.recipe(TOY), "--in-process")
+    more = archipelago("resume", "toy", "--in-process", "--more", "4")
+    assert more.exit_code == 0, more.stderr
+    assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")
+    assert [row["budget"] for row in archipelago.rows("status", "toy")] == [16] * 3
+
+
+def test_more_is_for_what_is_finished(archipelago: CommandLine) -> None:
+    program = archipelago.start("search", archipelago.recipe(TOY, space=SLOW), "--in-process")
+    wait_until(lambda: events_of(archipelago, "toy") >= 3, program)
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=30)
+    result = archipelago("resume", "toy", "--in-process", "--more", "4")
+    assert result.exit_code == 2
+    assert "--more 4 is for a finished study" in result.stderr
+    assert [row["budget"] for row in archipelago.rows("status", "toy")] == [12] * 3
+
+
+def test_other_code_or_libraries_are_refused_until_accepted(archipelago: CommandLine) -> None:
+    archipelago("search", archipelago.recipe(TOY), "--in-process")
+    file = archipelago.store / "toy" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest["sha256"]
+    manifest["origin"]["code"], manifest["versions"]["pymoo"] = "0123456789abcdef", "0.0.1"
+    file.write_bytes(seal(manifest))
+    refused = archipelago("resume", "toy", "--in-process", "--more", "1")
+    assert refused.exit_code == 2
+    assert "pymoo was 0.0.1 and is 0.6.2; code was 0123456789abcdef and is " in refused.stderr
+    accepted = archipelago("resume", "toy", "--in-process", "--more", "1", "--accept-changes")
+    assert accepted.exit_code == 0, accepted.stderr
+    assert archipelago("resume", "toy", "--in-process").exit_code == 0
+
+
+def test_a_repaired_study_goes_on_to_the_same_candidates(archipelago: CommandLine) -> None:
+    archipelago("search", archipelago.recipe(TOY), "--in-process")
+    before = archipelago.rows("candidates", "toy")
+    (segment,) = (archipelago.store / "toy" / "journal" / "reef").iterdir()
+    segment.write_bytes(segment.read_bytes()[:-20])
+    refused = archipelago("resume", "toy", "--in-process")
+    assert refused.exit_code == 2
+    assert f"toy/journal/reef/{segment.name} is torn or was changed" in refused.stderr
+    repaired = archipelago("resume", "toy", "--in-process", "--repair")
+    assert repaired.exit_code == 0, repaired.stderr
+    assert "island reef: 0 of 12 events are whole and stay" in repaired.stdout
+    assert archipelago.rows("candidates", "toy") == before
+    (kept,) = (archipelago.store / "toy" / "damaged" / "journal" / "reef").iterdir()
+    assert kept.name.startswith(segment.name)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -67,8 +69,9 @@ def cluster(
     if ON_RAY & set(parts):
         connect(None, max(workers, holders), weights_mib * MIB)
     try:
-        for part in parts:
-            result |= PARTS[part](sizes, notes)
+        with redirect_stdout(sys.stderr):  # Ray complains there of many actors, in the middle of what --json prints
+            for part in parts:
+                result |= PARTS[part](sizes, notes)
     finally:
         ray.shutdown()
     result["load_after"] = os.getloadavg()[0]

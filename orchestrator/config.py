@@ -61,6 +61,8 @@ class SamplerSettings(Settings):
     """Probability that an offspring mixes two parents, gene by gene."""
     mutation_probability: float = Field(default=0.02, ge=0, le=1)
     """Probability, per gene, that an offspring's gene is drawn anew. At least one gene changes if nothing else did."""
+    tournament_size: int = Field(default=8, ge=1)
+    """Survivors of which the one of the best rank becomes a parent; more: closer to the front. For nsga2 alone."""
 
     @model_validator(mode="after")
     def _mode_fits(self) -> Self:

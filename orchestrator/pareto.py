@@ -1,4 +1,4 @@
-"""How much of the objective space a front covers. Everything is minimised."""
+"""How candidates rank and crowd, and how much of the objective space a front covers. Everything is minimised."""
 
 from __future__ import annotations
 
@@ -7,6 +7,42 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+def ranks(F: ArrayLike) -> NDArray[np.int64]:
+    """The front that each row belongs to: 0 for those that no row dominates, 1 for those that only these do, and so on.
+
+    F: (n_candidates, n_objectives), minimised. Returns (n_candidates,).
+
+    Raises:
+        ValueError: F is not a finite matrix.
+    """
+    points = _checked(F)
+    if len(points) == 0:
+        return np.empty(0, dtype=np.int64)
+    if points.shape[1] == 1:  # moocore starts at two objectives
+        return np.asarray(np.unique(points[:, 0], return_inverse=True)[1], dtype=np.int64)
+    return np.asarray(moocore.pareto_rank(points), dtype=np.int64)
+
+
+def crowding(F: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much room each row of a front has: the crowding distance, larger is lonelier, infinite at the ends.
+
+    Of equal rows the first counts; the others have none.
+
+    F: (n_candidates, n_objectives), minimised, finite. Returns (n_candidates,).
+
+    Source: Deb et al. 2002, NSGA-II, section III.B; the distances of equal rows as in pymoo.
+    """
+    _, distinct = np.unique(F, axis=0, return_index=True)
+    distances = np.zeros(len(F))
+    for values in F[distinct].T:
+        order = np.argsort(values, kind="stable")
+        ordered, span = values[order], float(np.ptp(values)) or 1.0
+        gaps = np.full(len(distinct), np.inf)
+        gaps[order[1:-1]] = (ordered[2:] - ordered[:-2]) / span
+        distances[distinct] += gaps
+    return distances
 
 
 def hypervolume(F: ArrayLike, reference: Sequence[float]) -> float:

@@ -83,6 +83,11 @@ class Table:
         """Whether there is a row for every combination of values."""
         return len(self.rows) == math.prod(map(len, self.values))
 
+    def texts(self, genotype: Genotype) -> tuple[tuple[str, str], ...]:
+        """(column, text) of each gene."""
+        values = (texts[gene] for texts, gene in zip(self.values, genotype, strict=True))
+        return tuple(zip(self.genes, values, strict=True))
+
 
 def read_table(settings: TabularSettings) -> Table:
     """The table that a recipe names.
@@ -206,9 +211,7 @@ class TabularSpace:
         for position, (gene, cardinality) in enumerate(zip(genotype, cardinalities, strict=True)):
             if type(gene) is not int or not 0 <= gene < cardinality:
                 raise InvalidGenotype(f"the table's gene {position} must be in 0..{cardinality - 1}, got {gene!r}")
-        row = genotype if genotype in self.table.rows else self._nearest(genotype)
-        texts = (values[gene] for values, gene in zip(self.table.values, row, strict=True))
-        return TabularArchitecture(tuple(zip(self.table.genes, texts, strict=True)), self.table.rows[row])
+        return self._architecture(genotype)
 
     def encode(self, architecture: TabularArchitecture) -> tuple[str, Genotype]:
         pairs = zip(self.table.values, architecture.genes, strict=True)
@@ -231,6 +234,10 @@ class TabularSpace:
         if tuple(genes) not in self.table.rows:
             raise InvalidGenotype(f"the table has no row with {dict(description)}")
         return self.decode(ISLAND, tuple(genes))
+
+    def _architecture(self, genotype: Genotype) -> TabularArchitecture:
+        row = genotype if genotype in self.table.rows else self._nearest(genotype)
+        return TabularArchitecture(self.table.texts(row), self.table.rows[row])
 
     def _nearest(self, genotype: Genotype) -> Genotype:
         return self._genotypes[int((self._matrix != genotype).sum(axis=1).argmin())]

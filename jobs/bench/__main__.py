@@ -6,12 +6,14 @@ import typer
 
 from jobs.bench.cluster import cluster
 from jobs.bench.evaluation import evaluation
+from jobs.bench.sampler import sampler
 from jobs.bench.supernet import supernet
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
 app.command()(supernet)
 app.command()(evaluation)
 app.command()(cluster)
+app.command()(sampler)
 
 
 @app.callback()

@@ -4,29 +4,25 @@
 its first candidate is asked for. `steady-state`: an offspring of whatever survives now, whenever one is wanted;
 every result told competes at once, (mu + 1) survival.
 
-Selection and survival are pymoo's: binary tournament by dominance and crowding, feasible before infeasible; rank and
-crowding. Its sorting gives a row with NaN rank 0, so what is told must be finite. Candidates that failed are not told
-about: nobody knows how good they are.
+Survival is by rank and crowding, feasible before infeasible. What is told must be finite: sorting by dominance gives
+NaN the best rank. Candidates that failed are not told about: nobody knows how good they are.
 
 Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II"; "Real-Time Image Segmentation
-via Hybrid Convolutional-Transformer Architecture Search" (HyCTAS), algorithm 1, from which we differ in genes
-(integers, not one-hot bits) and in mutation (a gene is set to another of its values, and an offspring that is one of
-its parents is changed in one gene).
+via Hybrid Convolutional-Transformer Architecture Search" (HyCTAS), algorithm 1. We differ in genes (integers, not
+one-hot bits), in mutation (a gene is set to another of its values, and an offspring that is one of its parents is
+changed in one gene) and in selection: tournaments are larger than two and look at rank alone. A search of a few
+hundred candidates has to lean on its best ones early, and survival takes care of the spread; parents chosen for their
+place at the ends of a front find less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 
 import numpy as np
-from pymoo.algorithms.moo.nsga2 import binary_tournament
-from pymoo.core.individual import Individual
-from pymoo.core.population import Population
-from pymoo.core.problem import Problem
-from pymoo.operators.selection.tournament import TournamentSelection
-from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
+from numpy.typing import NDArray
 
+from orchestrator import pareto
 from orchestrator.config import SamplerSettings
 from orchestrator.objectives import Scores
 from orchestrator.samplers.variation import crossed, mutated, nudged
@@ -41,54 +37,71 @@ class Nsga2Sampler:
         settings: SamplerSettings,
         cardinalities: Sequence[int],
         sample: Callable[[np.random.Generator], Genotype],
-        n_objectives: int,
         rng: np.random.Generator,
     ) -> None:
         self._settings, self._cardinalities, self._sample, self._rng = settings, cardinalities, sample, rng
         self._generational = settings.mode == "generational"
-        self._survival = RankAndCrowding()
-        self._problem = Problem(n_var=len(cardinalities), n_obj=n_objectives, n_ieq_constr=1, xl=0, xu=1)
-        self._tournament = TournamentSelection(func_comp=binary_tournament)
-        self._rules = SimpleNamespace(tournament_type="comp_by_dom_and_crowding", random_state=rng)
-        self._population = Population()
-        self._told: list[Individual] = []
+        self._population: list[tuple[Genotype, Scores]] = []
+        self._ranks: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._told: list[tuple[Genotype, Scores]] = []
 
     def prerequisite(self, number: int) -> int:
         size = self._settings.population_size
         return number // size * size if self._generational else 0
 
     def ask(self, number: int) -> Genotype:
-        if number < self._settings.population_size or len(self._population) == 0:
+        if number < self._settings.population_size or not self._population:
             return self._sample(self._rng)
         return self._offspring()
 
     def tell(self, number: int, genotype: Genotype, scores: Scores | None) -> None:
         if scores is not None:
-            F, G = np.array(scores.minimised, dtype=float), np.array([scores.violation])
-            assert np.isfinite(F).all(), f"candidate {number} is told with {scores}: pymoo would rank it first"
-            self._told.append(Individual(X=np.array(genotype), F=F, G=G))
+            assert np.isfinite(scores.minimised).all(), f"candidate {number} is told with {scores}: it would rank first"
+            self._told.append((genotype, scores))
         if not self._generational or (number + 1) % self._settings.population_size == 0:
             self._survive()
 
     def _survive(self) -> None:
-        merged = Population.merge(self._population, Population.create(*self._told))
-        size = self._settings.population_size
-        self._population = self._survival.do(self._problem, merged, n_survive=size, random_state=self._rng)
-        self._told = []
+        if not self._told:
+            return
+        merged = [*self._population, *self._told]
+        F = np.array([scores.minimised for _, scores in merged])
+        ranks = _ranks(F, np.array([scores.violation for _, scores in merged]))
+        best = _survivors(F, ranks, self._settings.population_size)
+        self._population, self._ranks, self._told = [merged[index] for index in best], ranks[best], []
 
     def _offspring(self) -> Genotype:
-        picked = self._tournament.do(
-            self._problem,
-            self._population,
-            n_select=1,
-            n_parents=2,
-            to_pop=False,
-            random_state=self._rng,
-            algorithm=self._rules,
-        )
-        parents = [tuple(int(gene) for gene in self._population[index].X) for index in picked[0]]
+        parents = self._parent(), self._parent()
         child = parents[0]
         if self._rng.random() < self._settings.crossover_probability:
-            child = crossed(parents[0], parents[1], self._rng)
+            child = crossed(*parents, self._rng)
         child = mutated(child, self._cardinalities, self._settings.mutation_probability, self._rng)
         return nudged(child, self._cardinalities, self._rng) if child in parents else child
+
+    def _parent(self) -> Genotype:
+        """The best-ranked of a tournament, the first drawn of equals."""
+        drawn = self._rng.integers(len(self._population), size=self._settings.tournament_size)
+        return self._population[int(drawn[self._ranks[drawn].argmin()])][0]
+
+
+def _ranks(F: NDArray[np.float64], violation: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Ranks by dominance of the feasible; behind them the others, the least violation first.
+
+    F: (n, n_objectives), minimised. violation: (n,). Returns (n,), 0 is best.
+    """
+    feasible = violation <= 0
+    ranks = np.empty(len(F), dtype=np.int64)
+    ranks[feasible] = pareto.ranks(F[feasible])
+    _, order = np.unique(violation[~feasible], return_inverse=True)
+    ranks[~feasible] = ranks[feasible].max(initial=-1) + 1 + order
+    return ranks
+
+
+def _survivors(F: NDArray[np.float64], ranks: NDArray[np.int64], size: int) -> NDArray[np.intp]:
+    """The indices of the `size` best-ranked rows; of the last front that fits in part, those with the most room."""
+    if len(F) <= size:
+        return np.arange(len(F))
+    last = np.partition(ranks, size - 1)[size - 1]
+    whole, cut = np.flatnonzero(ranks < last), np.flatnonzero(ranks == last)
+    loneliest = np.argsort(-pareto.crowding(F[cut]), kind="stable")[: size - len(whole)]
+    return np.concatenate([whole, cut[loneliest]])

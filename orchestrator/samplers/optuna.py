@@ -92,7 +92,8 @@ class OptunaSampler:
         self._study.tell(trial, list(scores.minimised))
 
     def _genotype(self, trial: Trial) -> Genotype:
-        return tuple(int(trial.params[name]) for name in self._genes)
+        params = trial.params  # a deep copy each time
+        return tuple(int(params[name]) for name in self._genes)
 
     def _refuse(self, number: int) -> None:
         """Ends the trial that was proposed under this number and went nowhere, if there is one."""

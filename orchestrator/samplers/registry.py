@@ -35,7 +35,7 @@ def _random(inputs: SamplerInputs) -> Sampler:
 
 
 def _nsga2(inputs: SamplerInputs) -> Sampler:
-    return Nsga2Sampler(inputs.settings, inputs.cardinalities, inputs.sample, inputs.n_objectives, inputs.rng)
+    return Nsga2Sampler(inputs.settings, inputs.cardinalities, inputs.sample, inputs.rng)
 
 
 def _optuna_nsga2(inputs: SamplerInputs) -> Sampler:

@@ -57,8 +57,8 @@ def test_no_barrier_where_none_is_needed(name: str, mode: str) -> None:
     assert toy_sampler(name, mode, 0).prerequisite(999) == 0
 
 
-def test_what_is_not_finite_does_not_reach_pymoo() -> None:
-    with pytest.raises(AssertionError, match="would rank it first"):
+def test_what_is_not_finite_is_not_ranked() -> None:
+    with pytest.raises(AssertionError, match="it would rank first"):
         toy_sampler("nsga2", "generational", 0).tell(0, (0, 0, 0, 0, 0), Scores((np.nan, 1.0), 0.0))
 
 
@@ -67,7 +67,7 @@ def test_parents_are_the_feasible_and_the_best(mode: str) -> None:
     """With neither crossover nor mutation an offspring is a survivor with one gene changed."""
     settings = toy_recipe("nsga2", mode=mode, population=2).sampler
     still = settings.model_copy(update={"crossover_probability": 0.0, "mutation_probability": 0.0})
-    sampler = Nsga2Sampler(still, CARDINALITIES, lambda rng: (0,) * 5, 2, np.random.default_rng(0))
+    sampler = Nsga2Sampler(still, CARDINALITIES, lambda rng: (0,) * 5, np.random.default_rng(0))
     told = [
         ((1, 0, 0, 0, 0), Scores((0.0, 0.0), 0.5)),  # best of all, beyond a limit
         ((2, 0, 0, 0, 0), Scores((2.0, 2.0), 0.0)),  # dominated by the next two
@@ -80,6 +80,20 @@ def test_parents_are_the_feasible_and_the_best(mode: str) -> None:
     for _ in range(50):
         child = sampler.ask(4)
         assert 1 in {sum(a != b for a, b in zip(child, parent, strict=True)) for parent in survivors}
+
+
+@pytest.mark.parametrize(("size", "share"), [(1, 0.5), (8, 1 - 0.5**8)])
+def test_a_larger_tournament_is_closer_to_the_front(size: int, share: float) -> None:
+    settings = toy_recipe("nsga2", mode="steady-state", population=20).sampler
+    still = {"crossover_probability": 0.0, "mutation_probability": 0.0, "tournament_size": size}
+    space = (100, 100)  # the first gene tells who the parent was, unless it is the one that changed
+    sampler = Nsga2Sampler(settings.model_copy(update=still), space, lambda rng: (0, 0), np.random.default_rng(0))
+    for number in range(20):
+        on_front = number < 10
+        sampler.tell(number, (number, 50), Scores((float(number), -float(number) + (0 if on_front else 100)), 0.0))
+    parents = [child[0] for child in (sampler.ask(20) for _ in range(2000)) if child[1] != 50]
+    assert statistics.mean(parent < 10 for parent in parents) == pytest.approx(share, abs=0.05)
+    assert len(set(parents)) >= 10, "ties are even: crowding has no say"
 
 
 def test_crossover_takes_every_gene_from_a_parent() -> None:

@@ -126,7 +126,7 @@ class StudyReport:
     def _candidates(self, title: str, events: Sequence[Event]) -> Table:
         """A candidate a row, which has a line for each branch."""
         names = self._columns()
-        table = _table(title, ("number",), tuple(HEADINGS[name] for name in names), ("architecture",))
+        table = _table(title, ("number",), tuple(HEADINGS.get(name, name) for name in names), ("architecture",))
         for event in events:
             candidate, result = event.candidate, event.result
             metrics = result.metrics if isinstance(result, Measurement) else {}
@@ -140,7 +140,8 @@ class StudyReport:
     def _columns(self) -> tuple[str, ...]:
         """The metrics that tables show: those that a space of networks has, and whichever the search looks at."""
         sought = self.objectives.names
-        return tuple(name for name in HEADINGS if name in sought or (name in METRICS and "accuracy" not in sought))
+        common = [name for name in HEADINGS if name in sought or (name in METRICS and "accuracy" not in sought)]
+        return (*common, *(name for name in sought if name not in HEADINGS))
 
     def _legend(self) -> Text:
         """What the letters of architectures mean; empty in a space that has none."""

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from search_spaces.data.settings import DataSettings
 from search_spaces.hyctas.settings import HyctasSettings
@@ -26,11 +27,18 @@ from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
 from search_spaces.training.settings import TrainingSettings
 
-ObjectiveName = Literal["miou", "accuracy", "latency_ms", "macs", "params"]
+METRICS = ("miou", "accuracy", "latency_ms", "macs", "params")
+"""What a search may look at; and latency_ms@LANE."""
 DEFAULT_LANE = "default"
 LaneName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=30)]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SpaceSettings = Annotated[HyctasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
+
+
+def lane_of(metric: str) -> str | None:
+    """The lane that measures the metric; None: it is no latency."""
+    name, _, lane = metric.partition("@")
+    return (lane or DEFAULT_LANE) if name == "latency_ms" else None
 
 
 class RecipeError(ValueError):
@@ -40,13 +48,22 @@ class RecipeError(ValueError):
 class ObjectiveSettings(Settings):
     """One objective of the search."""
 
-    name: ObjectiveName
+    name: str
+    """A metric of `METRICS`, or latency_ms@LANE for a lane of `latency.lanes` that has another name than default."""
     at_most: float | None = None
     """Largest value that a candidate may have, in the metric's unit; null: no limit."""
     at_least: float | None = None
     """Smallest value that a candidate may have."""
     reference: float | None = None
     """The metric's coordinate of the hypervolume's reference point; null: see `orchestrator.objectives`."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        if name not in METRICS and lane_of(name) in (None, DEFAULT_LANE):
+            allowed = ", ".join(f"'{metric}'" for metric in (*METRICS, "latency_ms@LANE"))
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": allowed})
+        return name
 
 
 class SamplerSettings(Settings):
@@ -197,8 +214,19 @@ class Recipe(Settings):
         names = [objective.name for objective in self.objectives]
         if len(set(names)) != len(names):
             raise ValueError(f"objectives must have distinct names, got {names}")
-        if "latency_ms" in names and not self.latency.measure:
-            raise ValueError("latency.measure must be true when latency_ms is an objective, got false")
+        for name, lane in ((name, lane) for name in names if (lane := lane_of(name))):
+            if not self.latency.measure:
+                raise ValueError(f"latency.measure must be true when {name} is an objective, got false")
+            if lane not in self.latency.lanes:
+                raise ValueError(f"latency.lanes must have the lane {lane}, for {name} is an objective, "
+                                 f"got {', '.join(self.latency.lanes)}")  # fmt: skip
+        if self.workers.gpus_per_worker and self.latency.measure:
+            blind = [name for name, lane in self.latency.lanes.items() if not (lane.gpus or lane.resources)]
+            if blind:
+                raise ValueError(
+                    f"latency.lanes.{blind[0]}.gpus must be > 0 when workers.gpus_per_worker is, got 0: without a GPU "
+                    "of its own, or a share of one, the lane would time candidates on a CPU"
+                )
         networks = isinstance(self.space, HyctasSettings)
         if networks and (self.data is None or self.training is None):
             lacking = [name for name in ("data", "training") if getattr(self, name) is None]

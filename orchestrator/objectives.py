@@ -120,12 +120,12 @@ class Objectives:
 
 
 def _objective(settings: ObjectiveSettings) -> Objective:
-    known, where = OBJECTIVES[settings.name], f"objectives.{settings.name}"
+    known, where = OBJECTIVES[settings.name.partition("@")[0]], f"objectives.{settings.name}"
     reference = settings.reference
     if reference is None:
         reference = known.reference if known.maximised or settings.at_most is None else settings.at_most
-    objective = replace(known, reference=reference, at_most=settings.at_most, at_least=settings.at_least)
     most, least = settings.at_most, settings.at_least
+    objective = replace(known, name=settings.name, reference=reference, at_most=most, at_least=least)
     if known.maximised:
         if least is not None and least > 1:
             raise ObjectiveError(f"{where}.at_least must be <= 1, got {least}: no candidate is better than 1")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from ray.cluster_utils import Cluster
 
 from infra import ray_cluster
 from infra.ray_pool import RayPool
-from orchestrator.config import LatencySettings, Recipe, WorkerSettings
+from orchestrator.config import LaneSettings, LatencySettings, Recipe, WorkerSettings
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.island import Progress
 from orchestrator.loop import EndReason
-from orchestrator.records import Event, Failure, FailureKind, Measurement, without_latency
+from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Outcome, without_latency
 from tests.doubles import SimulatedPool, ToyStudy, run_toy, toy_recipe
-from tests.infra.evaluators import Fate, StormyFactory
+from tests.infra.evaluators import Fate, ScriptedFactory, StormyFactory, candidate, spans
 
 BUDGET = 30
 AddNode = Callable[..., Any]
@@ -50,8 +51,8 @@ def add_node(cluster: Cluster) -> Iterator[AddNode]:
     """Adds a third node of one CPU, which goes when the test does."""
     added = []
 
-    def add(**resources: float) -> Any:
-        added.append(cluster.add_node(num_cpus=1, include_dashboard=False, **resources))
+    def add(**resources: Any) -> Any:
+        added.append(cluster.add_node(**{"num_cpus": 1, "include_dashboard": False, **resources}))
         return added[-1]
 
     yield add
@@ -171,6 +172,44 @@ def test_a_node_that_drains_gets_nothing_new(add_node: AddNode, tmp_path: Path, 
     assert_same(stormy_study(StormyFactory(tmp_path, Fate.GOOD, delay_s=0.2), storm, count=3), calm)
     assert drained
     assert leaving.node_id not in at_work[-1]
+
+
+def test_every_candidate_passes_through_every_lane_and_other_nodes_go_on(add_node: AddNode, tmp_path: Path) -> None:
+    add_node(num_cpus=0, resources={"orin": 1})
+    lanes = {"default": LaneSettings(), "orin": LaneSettings(resources={"orin": 1})}
+    latency = LatencySettings(block=4, lanes=lanes)
+    pool = RayPool(ScriptedFactory(tmp_path, duration_s=0.1), {}, WorkerSettings(count=2, batch=1), latency)
+    try:
+        found = {
+            one.candidate.number: one.result for one in evaluate(pool, [candidate(number) for number in range(24)])
+        }
+    finally:
+        pool.close()
+    assert sorted(found) == list(range(24))
+    for number, result in found.items():
+        assert isinstance(result, Measurement)
+        assert result.metrics["latency_ms"] == result.metrics["latency_ms@orin"] == 1 + number
+        assert [name.split()[1].split("@")[0] for name in result.worker.split("; ")][1:] == ["timer", "timer-orin"]
+    ran = spans(tmp_path)
+    pids = Counter(span.pid for span in ran if span.kind == "latency")
+    assert sorted(pids.values()) == [24, 24]
+    beside = {
+        span.pid
+        for span in ran
+        if span.kind == "latency" and any(other.kind == "score" and other.overlaps(span) for other in ran)
+    }
+    assert beside, "a lane that has a node to itself waits for nobody"
+
+
+def evaluate(pool: RayPool, candidates: list[Candidate]) -> list[Outcome]:
+    """What comes back for the candidates."""
+    outcomes: list[Outcome] = []
+    while candidates or len(outcomes) < 24:
+        slots = pool.free_slots()
+        pool.submit(candidates[:slots])
+        candidates = candidates[slots:]
+        outcomes += pool.collect(1.0)
+    return outcomes
 
 
 def drain(node: Any) -> None:

@@ -48,6 +48,17 @@ def check(result: Result, *sentences: str) -> None:
         (["sampler={name: random, mode: steady-state}"], ["sampler: mode steady-state is for nsga2 alone"]),
         (["objectives=[]"], ["objectives must have at least 1 entry"]),
         (["objectives=[{name: miuo}]"], [r"objectives.0.name must be one of .*got 'miuo': did you mean miou\?"]),
+        (["objectives=[{name: latency_ms@}]"], [r"objectives.0.name must be one of .*, latency_ms@LANE, got"]),
+        (
+            ["objectives=[{name: miou}, {name: latency_ms@orin}]"],
+            ["latency.lanes must have the lane orin, for latency_ms@orin is an objective, got default"],
+        ),
+        (["latency.lanes={orin: {cpus: 1}}"], [r"latency.lanes.orin.cpus is not a known key"]),
+        (
+            ["workers.gpus_per_worker=1"],
+            ["latency.lanes.default.gpus must be > 0 when workers.gpus_per_worker is, got 0"],
+        ),
+        (["workers.count=many"], ["workers.count must be an integer, got 'many'"]),
         (["objectives=[{name: miou}, {name: miou}]"], ["objectives must have distinct names"]),
         (["objectives=miou"], ["objectives must be a list, got 'miou'"]),
         (["objectives=[{name: miou, at_least: 1.5}]"], ["objectives.miou.at_least must be <= 1, got 1.5"]),

@@ -106,7 +106,7 @@ def test_what_does_not_decode_fails_alone(evaluator: SegmentationEvaluator, cand
 
 
 def test_latency_is_a_measurement_of_its_own(evaluator: SegmentationEvaluator, candidates: list[Candidate]) -> None:
-    assert metrics(evaluator.latency(candidates[0])).keys() == {"latency_ms", "latency_iqr_ms", "latency_runs"}
+    assert metrics(evaluator.latency(candidates[0])).keys() >= {"latency_ms", "latency_iqr_ms", "latency_runs"}
 
 
 def test_no_candidates_have_no_results(evaluator: SegmentationEvaluator) -> None:

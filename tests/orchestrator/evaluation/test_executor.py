@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Sequence
 from itertools import permutations
 
@@ -161,10 +162,30 @@ def test_latency_has_a_median_a_spread_and_enough_runs() -> None:
     network = nn.Sequential(ConvNorm(3, 4, 3, stride=2, relu=True), ConvNorm(4, 4, 3))
     meter = LatencyMeter(LatencySettings(window_s=0.05), (1, 3, 32, 32), torch.device("cpu"), torch.float32)
     metrics = meter.measure(network)
-    assert metrics.keys() == {"latency_ms", "latency_iqr_ms", "latency_runs"}
+    assert {name.removeprefix("latency_") for name in metrics} == {"ms", "iqr_ms", "runs", "reference_ms", "unsteady"}
+    assert metrics["latency_unsteady"] in (0, 1)
+    assert metrics["latency_reference_ms"] > 0
     assert 0 < metrics["latency_ms"] < 50
     assert 0 <= metrics["latency_iqr_ms"] < math.inf
     assert metrics["latency_runs"] >= MIN_RUNS
+
+
+class Stumbles(nn.Module):
+    """Takes 5 ms at every second run, so no window of it is steady."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        time.sleep(0.005 * (self.runs % 2))
+        return x
+
+
+def test_what_is_never_steady_is_marked() -> None:
+    meter = LatencyMeter(LatencySettings(window_s=0.02), (1, 3, 8, 8), torch.device("cpu"), torch.float32)
+    assert meter.measure(Stumbles())["latency_unsteady"] == 1
 
 
 def test_a_slow_network_is_timed_a_few_times_however_short_the_window() -> None:

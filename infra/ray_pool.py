@@ -126,13 +126,11 @@ class RayPool:
     def collect(self, timeout_s: float) -> Sequence[Outcome]:
         deadline_s = time.monotonic() + timeout_s
         for lane in self._lanes:
-            if not self._queue and not self._working(lane.sharers(self._slots)):
+            if not self._queue and not any(slot.in_flight for slot in lane.sharers(self._slots)):
                 lane.pausing = bool(lane.waiting) or lane.pausing  # the caller had its turn and gave nothing
         self._hand_out()
-        waiting = self._waiting_to_be_timed()
-        while (
-            not self._finished and self._waiting_to_be_timed() <= waiting
-        ):  # a longer lane: room for the caller's next
+        waiting = self._waiting_to_be_timed()  # when there are more, there is room for the caller's next
+        while not self._finished and self._waiting_to_be_timed() <= waiting:
             self._look_around()
             self._check_alive()
             self._hand_out()
@@ -161,38 +159,33 @@ class RayPool:
     def _waiting_to_be_timed(self) -> int:
         return len(self._lanes[0].waiting) if self._lanes else 0
 
-    def _working(self, slots: Sequence[Slot]) -> bool:
-        """Whether one of these places has work."""
-        return any(job.kind != "report" and job.slot is slot for job in self._jobs.values() for slot in slots)
-
     def _hand_out(self) -> None:
         """Gives work to whoever may have it now."""
-        resting: set[str | None] = set()
+        resting: set[str] = set()
         for lane in self._lanes:
-            sharers, timing = lane.sharers(self._slots), self._working([lane.slot])
-            lane.pausing = (lane.pausing or len(lane.waiting) >= lane.block) and bool(lane.waiting or timing)
-            if sharers and lane.pausing:
+            sharers, idle = lane.sharers(self._slots), not lane.slot.in_flight
+            lane.pausing = (lane.pausing or len(lane.waiting) >= lane.block) and not (idle and not lane.waiting)
+            if lane.pausing:
                 resting.update(slot.name for slot in sharers)
-            may_time = lane.slot.open and not timing and (lane.pausing or not sharers) and not self._working(sharers)
-            if lane.waiting and may_time:
+            quiet = not sharers or (lane.pausing and not any(slot.in_flight for slot in sharers))
+            if lane.waiting and lane.slot.open and idle and quiet:
                 candidate, accuracy = lane.waiting.popleft()
                 call = lane.slot.actor.latency.remote(candidate)
                 self._give(call, _Job("latency", lane.slot, (candidate,), accuracy))
-        load = {slot.name: 0 for slot in self._slots if slot.open and slot.name not in resting}
-        for job in self._jobs.values():
-            if job.kind == "score" and job.slot.name in load:
-                load[job.slot.name] += 1
-        while self._queue and load and min(load.values()) < IN_FLIGHT:
-            slot = min((slot for slot in self._slots if slot.name in load), key=lambda slot: load[slot.name])
-            batch = self._next_batch(sum(of == 0 for of in load.values()))
+        able = [slot for slot in self._slots if slot.open and slot.name not in resting]
+        while self._queue and able:
+            slot = min(able, key=lambda slot: slot.in_flight)
+            if slot.in_flight == IN_FLIGHT:
+                return
+            batch = self._next_batch(sum(slot.in_flight == 0 for slot in able))
             if not batch:
                 return
             self._give(slot.actor.score.remote(batch), _Job("score", slot, tuple(batch)))
-            load[slot.name] += 1
 
     def _give(self, call: Any, job: _Job) -> None:
-        if not self._working([job.slot]):
+        if job.slot.in_flight == 0:
             job.slot.busy_since_s = time.monotonic()
+        job.slot.in_flight += 1
         self._jobs[call] = job
 
     def _next_batch(self, idle: int) -> list[Candidate]:
@@ -246,6 +239,7 @@ class RayPool:
             self._admit(call, job.slot, value[0])
             return
         del self._jobs[call]
+        job.slot.in_flight -= 1
         now_s = time.monotonic()
         self._longest_s[job.kind] = max(self._longest_s[job.kind], now_s - job.slot.busy_since_s)
         job.slot.busy_since_s, job.slot.deaths = now_s, 0
@@ -285,6 +279,7 @@ class RayPool:
             self._bury(slot, refusal)
             return
         del self._jobs[call]
+        slot.in_flight -= 1
         self._join(slot, report)
 
     def _join(self, slot: Slot, report: Report) -> None:
@@ -351,7 +346,7 @@ class RayPool:
         nodes = usable_nodes()
         for slot in self._places():
             slot.leaving = slot.ready and slot.node not in nodes
-            if slot.leaving and not self._working([slot]):
+            if slot.leaving and not slot.in_flight:
                 self._vacate(slot)
                 self._start(slot)
         if self._settings.count is None:

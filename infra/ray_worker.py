@@ -111,6 +111,8 @@ class Slot:
     """What the last one died of."""
     since_s: float = 0.0
     """When the actor was asked for, on the monotonic clock."""
+    in_flight: int = 0
+    """Batches, or candidates to be timed, that the actor has been given."""
     busy_since_s: float = 0.0
     """When the actor began what it works on."""
 
@@ -151,7 +153,7 @@ class Slot:
 
     def kill(self) -> None:
         """Ends the actor, if there is one."""
-        self.ready, self.leaving, self.report = False, False, None
+        self.ready, self.leaving, self.report, self.in_flight = False, False, None, 0
         if self.actor is not None:
             with suppress(RayError, ValueError):  # it is gone already, or Ray is
                 ray.kill(self.actor)

@@ -21,7 +21,9 @@ class TrainingSettings(Settings):
     workers: PositiveInt = 1
     """Processes that share every step, each with an equal part of its images and a GPU of its own where the cluster
     has any. Batches and subnets are those of one process; so is the loss up to rounding, with `batch_norm:
-    synchronised` and without `hardest_fraction`, which is of each process's own pixels."""
+    synchronised` and without `hardest_fraction`, which is of each process's own pixels. It pays where a step is large:
+    with half of 8 images of 144x192 a process still computes 0.8 (local) or 1.3 times (synchronised) what one does
+    with all of them, because so small a step is mostly what does not depend on the number of images."""
     batch_norm: Literal["synchronised", "local"] = "synchronised"
     """Whose images BatchNorm takes its statistics from, where workers > 1. `synchronised`: all of a step's, for two
     messages a layer; `local`: those of the process alone, which is faster and the noisier the fewer they are."""

@@ -169,3 +169,5 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 SERIAL = ("pymoo nsga2",)
 """Those that know no workers."""
+COSTLY = ("optuna nsga2", "optuna nsga2, our window")
+"""Those whose proposals take milliseconds."""

@@ -88,14 +88,16 @@ def test_study_that_was_killed_before_it_had_a_journal_is_resumed(archipelago: C
 
 
 def test_a_second_driver_is_told_who_runs_the_study(archipelago: CommandLine) -> None:
-    program = archipelago.start("search", archipelago.recipe(TOY, space=SLOW, lease={"ttl_s": 2}), "--in-process")
+    slow = {"name": "toy", "delay_s": 1}
+    program = archipelago.start("search", archipelago.recipe(TOY, space=slow, lease={"ttl_s": 12}), "--in-process")
     wait_until(lambda: events_of(archipelago, "toy") >= 1, program)
     second = archipelago("resume", "toy", "--in-process")
     assert second.exit_code == 2
     assert f"process {program.pid}, since 2" in second.stderr
     assert archipelago("status", "toy").exit_code == 0
+    program.send_signal(signal.SIGTERM)
     _, err = program.communicate(timeout=60)
-    assert program.returncode == 0, err
+    assert program.returncode == 130, err
 
 
 def test_a_driver_that_slept_past_its_lease_stops_and_says_who_has_it(archipelago: CommandLine) -> None:

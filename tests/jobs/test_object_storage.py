@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import boto3
+
+from infra.stores import make_store
 from tests.jobs.conftest import TINY, TOY, CommandLine, without_timings
 
 
@@ -19,6 +22,11 @@ def test_a_study_in_a_bucket_is_the_one_in_a_folder(archipelago: CommandLine, s3
     by_address = archipelago.rows("candidates", f"{s3}/tiny")
     assert by_address == archipelago.rows("candidates", "tiny")
     assert archipelago("resume", f"{s3}/tiny", "--in-process").exit_code == 0
+    store = make_store(s3)
+    credentials = boto3.Session().get_credentials().get_frozen_credentials()
+    for secret in (credentials.access_key, credentials.secret_key):
+        assert secret not in result.stdout + result.stderr
+        assert not [key for key in store.list("") if secret.encode() in store.read(key)]
 
 
 def test_what_is_wrong_with_a_bucket_is_one_sentence(archipelago: CommandLine, s3: str) -> None:

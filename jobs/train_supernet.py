@@ -9,7 +9,6 @@ In this process, or in one or several on Ray; the first of them writes, all of t
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from infra.weights import load_weights, save_weights, weights_key
 from jobs.composition import load_data, make_network_space
 from orchestrator.config import Recipe
 from orchestrator.protocols import ObjectMissing, Store, StoreError
+from orchestrator.sealed import seal, unseal
 from orchestrator.study import StudyMissing, read_study, read_weights, record_weights
 from search_spaces.training.ranks import ALONE, Ranks
 from search_spaces.training.settings import TrainingProgress, TrainingSettings
@@ -175,7 +175,7 @@ class Checkpoints:
         """Writes a state, makes it the newest, and forgets the one before."""
         before = self._head
         digest = save_weights(self._store, self._study, state)
-        head = json.dumps({"step": step, "digest": digest}).encode()
+        head = seal({"step": step, "digest": digest})
         self._store.replace(self._head_key, head, before)
         self._head = head
         if before is not None and self._digest(before) != digest:
@@ -188,6 +188,8 @@ class Checkpoints:
             self._store.delete(self._head_key)
             self._head = None
 
-    @staticmethod
-    def _digest(head: bytes) -> str:
-        return str(json.loads(head)["digest"])
+    def _digest(self, head: bytes) -> str:
+        try:
+            return str(unseal(head)["digest"])
+        except (ValueError, KeyError) as error:
+            raise StoreError(f"{self._head_key} does not name a checkpoint: {error}; delete it to train anew") from None

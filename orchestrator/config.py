@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -179,6 +180,16 @@ class TrackingSettings(Settings):
     """Tracking URI; null: SQLite in the store's folder."""
     experiment: str | None = None
     """Experiment name; null: the study's name."""
+
+    @field_validator("uri")
+    @classmethod
+    def _uri_has_no_password(cls, uri: str | None) -> str | None:
+        if uri is not None and urlsplit(uri).password:
+            raise ValueError(
+                "a tracking URI must not hold a password, for a study keeps its recipe: set MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
 
 
 class Recipe(Settings):

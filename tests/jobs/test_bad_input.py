@@ -40,6 +40,7 @@ def check(result: Result, *sentences: str) -> None:
         (["seed=on"], [r"seed must not be true or false"]),
         (["study=no"], [r"study must not be true or false .*quote"]),
         (["tracking.enabled=7"], ["tracking.enabled must be true or false, got 7"]),
+        (["tracking.uri=http://me:hush-hush@host"], ["tracking.uri: a tracking URI must not hold a password, for"]),
         (["sampler.population_size=1"], ["sampler.population_size must be >= 2, got 1"]),
         (["sampler.mutation_probability=2"], ["sampler.mutation_probability must be <= 1, got 2"]),
         (["latency.window_s=.nan"], ["latency.window_s must be a finite number, got nan"]),

@@ -1,9 +1,9 @@
 """Evaluation on Ray: actors that score candidates, and lanes in which they are timed where nothing else runs.
 
 A candidate goes  queue -> worker -> (lane -> its timer, for each lane) -> outcome.  A worker gets batches of candidates
-of one island, which it evaluates together; at most two batches are with a worker, so that it never waits for the
-driver. The second one is a full batch or none, for what is together costs less; an idle worker takes what there is, and
-no more than leaves every other idle one its share. How the lanes get their machines to themselves: see
+of one island, which it evaluates together: as many as there are, but no more than leaves every other idle worker its
+share. A worker whose batches are done in a moment gets a second one in advance, so that it never waits for the driver;
+that one is a full batch or none, for what is together costs less. How the lanes get their machines to themselves: see
 `infra.ray_lane`.
 
 Whatever dies, no candidate is lost and none is blamed for another's fault. A worker that dies, or that has not answered
@@ -45,7 +45,10 @@ from orchestrator.records import Candidate, Failure, FailureKind, Measurement, O
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
-"""Batches with a worker at a time: one that it works on and the next."""
+"""Batches that there may be for each worker: one that it works on and the next."""
+AHEAD_S = 0.5
+"""A worker that takes longer for a batch gets the next one when it is done: the driver is not noticed then, and a batch
+that waits behind one worker fills the window, but cannot go to another one that is free sooner."""
 START_TIMEOUT_S = 300.0
 """How long workers may take to start before a pool without any gives up."""
 LOOK_S = 2.0
@@ -142,6 +145,7 @@ class RayPool:
                 break
             self._settle_done()
             waiting = min(waiting, self._waiting_to_be_timed())
+        self._hand_out()  # whoever is free now need not wait for what the caller does with the outcomes
         finished, self._finished = self._finished, []
         return finished
 
@@ -173,13 +177,12 @@ class RayPool:
                 call = lane.slot.actor.latency.remote(candidate)
                 self._give(call, _Job("latency", lane.slot, (candidate,), accuracy))
         able = [slot for slot in self._slots if slot.open and slot.name not in resting]
-        while self._queue and able:
-            slot = min(able, key=lambda slot: slot.in_flight)
-            if slot.in_flight == IN_FLIGHT:
-                return
-            batch = self._next_batch(sum(slot.in_flight == 0 for slot in able))
+        while self._queue:
+            free = [slot for slot in able if slot.in_flight < (IN_FLIGHT if slot.took_s < AHEAD_S else 1)]
+            batch = self._next_batch(sum(slot.in_flight == 0 for slot in able)) if free else []
             if not batch:
                 return
+            slot = min(free, key=lambda slot: slot.in_flight)
             self._give(slot.actor.score.remote(batch), _Job("score", slot, tuple(batch)))
 
     def _give(self, call: Any, job: _Job) -> None:
@@ -241,7 +244,8 @@ class RayPool:
         del self._jobs[call]
         job.slot.in_flight -= 1
         now_s = time.monotonic()
-        self._longest_s[job.kind] = max(self._longest_s[job.kind], now_s - job.slot.busy_since_s)
+        job.slot.took_s = now_s - job.slot.busy_since_s
+        self._longest_s[job.kind] = max(self._longest_s[job.kind], job.slot.took_s)
         job.slot.busy_since_s, job.slot.deaths = now_s, 0
         if job.kind == "latency":
             assert job.accuracy is not None

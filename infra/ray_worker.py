@@ -115,6 +115,8 @@ class Slot:
     """Batches, or candidates to be timed, that the actor has been given."""
     busy_since_s: float = 0.0
     """When the actor began what it works on."""
+    took_s: float = math.inf
+    """How long the last answer of an actor here took; unknown is long."""
 
     @property
     def alive(self) -> bool:

@@ -158,8 +158,9 @@ class LatencySettings(Settings):
     """Whether candidates are timed. Must be true when latency_ms is an objective."""
     window_s: PositiveFloat = 6.0
     """Seconds of repeated runs after warm-up. The paper: 6."""
-    block: PositiveInt = 16
-    """Candidates that are timed in a row where accuracy work has to pause for it."""
+    block: PositiveInt = 40
+    """Candidates that are timed in a row where accuracy work has to pause for it: the more, the less often workers wait
+    for each other's last batch."""
     lanes: Mapping[LaneName, LaneSettings] = Field(default={DEFAULT_LANE: LaneSettings()}, min_length=1)
     """Kinds of devices by name; every candidate is timed on each. Lane `default` gives latency_ms, lane orin
     latency_ms@orin."""

@@ -55,6 +55,7 @@ def test_cluster_counts_what_a_candidate_costs_and_who_waits() -> None:
     assert virtual["steady-state"]["0.25"]["64"] > virtual["generational"]["0.25"]["64"] > 0
 
 
+@pytest.mark.slow
 def test_cluster_measures_real_actors() -> None:
     sizes = ("--workers", "2", "--rounds", "5", "--mean-s", "0.05", "--trials", "4", "--holders", "2")
     figures = bench("cluster", "--only", "busy,tune,memory", *sizes, "--weights-mib", "64")

@@ -180,11 +180,11 @@ def test_every_candidate_passes_through_every_lane_and_other_nodes_go_on(add_nod
     latency = LatencySettings(block=4, lanes=lanes)
     pool = RayPool(ScriptedFactory(tmp_path, duration_s=0.1), {}, WorkerSettings(count=2, batch=1), latency)
     try:
-        found = {
-            one.candidate.number: one.result for one in evaluate(pool, [candidate(number) for number in range(24)])
-        }
+        numbers = [candidate(number) for number in range(24)]
+        outcomes = [*evaluate(pool, numbers[:4]), *evaluate(pool, numbers[4:])]  # the first ones see both lanes start
     finally:
         pool.close()
+    found = {one.candidate.number: one.result for one in outcomes}
     assert sorted(found) == list(range(24))
     for number, result in found.items():
         assert isinstance(result, Measurement)
@@ -204,7 +204,8 @@ def test_every_candidate_passes_through_every_lane_and_other_nodes_go_on(add_nod
 def evaluate(pool: RayPool, candidates: list[Candidate]) -> list[Outcome]:
     """What comes back for the candidates."""
     outcomes: list[Outcome] = []
-    while candidates or len(outcomes) < 24:
+    expected = len(candidates)
+    while len(outcomes) < expected:
         slots = pool.free_slots()
         pool.submit(candidates[:slots])
         candidates = candidates[slots:]

@@ -2,7 +2,7 @@
 
 Parameters are views of the shared weights, which lie where they were put: in a worker on a CPU in the object store's
 memory, read in place. So a merged batch of forty networks holds hardly more than one network does, and making a
-step's module takes a tenth of the time of building one.
+step's module takes a quarter of the time of building one.
 """
 
 from __future__ import annotations

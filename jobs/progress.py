@@ -15,7 +15,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from orchestrator.island import IslandProgress, Progress
+from jobs.tables import heading, quantity
+from orchestrator.island import Progress
 from search_spaces.training.settings import TrainingProgress
 
 QUIET_S = 15.0
@@ -102,7 +103,8 @@ def _training_line(progress: TrainingProgress) -> str:
 
 def _islands_table(progress: Progress) -> RenderableType:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for name in ("searching", "", "candidates", "failed", "best mIoU", "hypervolume", "front"):
+    best = f"best {heading(progress.islands[0].objective)}"
+    for name in ("searching", "", "candidates", "failed", best, "hypervolume", "front"):
         table.add_column(name, justify="left" if name in ("searching", "") else "right", no_wrap=True)
     for island in progress.islands:
         table.add_row(
@@ -110,7 +112,7 @@ def _islands_table(progress: Progress) -> RenderableType:
             ProgressBar(max(island.budget, 1), island.budget if island.finished else island.done, width=16),
             f"all {island.done}" if island.exhausted else f"{island.done}/{island.budget}",
             str(island.failed),
-            _miou(island),
+            quantity(island.objective, island.best),
             f"{island.hypervolume:.4f}",
             str(island.front_size),
         )
@@ -121,7 +123,8 @@ def _islands_table(progress: Progress) -> RenderableType:
 
 def _islands_line(progress: Progress) -> str:
     islands = (
-        f"{one.island} {one.done}/{one.budget} best mIoU {_miou(one)} hypervolume {one.hypervolume:.4f}"
+        f"{one.island} {one.done}/{one.budget} best {heading(one.objective)} {quantity(one.objective, one.best)} "
+        f"hypervolume {one.hypervolume:.4f}"
         for one in progress.islands
     )
     return f"searching: {'; '.join(islands)}; {_time(progress)}"
@@ -131,7 +134,3 @@ def _time(progress: Progress) -> str:
     if all(island.finished for island in progress.islands):
         return f"{duration(progress.elapsed_s)} in all"
     return f"{duration(progress.elapsed_s)} so far, {duration(progress.left_s)} left"
-
-
-def _miou(island: IslandProgress) -> str:
-    return "–" if island.best_miou is None else f"{island.best_miou:.4f}"

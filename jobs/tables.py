@@ -72,13 +72,16 @@ class StudyReport:
         rows = []
         for island, events in self.events.items():
             archive = Archive(self.objectives, events)
+            best = {f"best_{name}": value for name, value in archive.best.items() if name == "miou"}
             rows.append(
                 {
                     "island": island,
                     "done": archive.done,
                     "budget": self.recipe.budget.evaluations_per_island,
                     "failed": archive.failed,
-                    "best_miou": archive.best_miou,
+                    "objective": archive.objective,
+                    "best": archive.best.get(archive.objective),
+                    **best,
                     "hypervolume": archive.hypervolume,
                     "front": len(archive.front),
                 }
@@ -103,10 +106,13 @@ class StudyReport:
     def status_table(self) -> Table:
         """An island a line."""
         title = self.recipe.study if self.trained else f"{self.recipe.study} (its supernet is not trained yet)"
-        table = _table(title, ("island",), ("done", "budget", "failed", "best mIoU", "hypervolume", "front"))
+        first = self.objectives.names[0]
+        table = _table(
+            title, ("island",), ("done", "budget", "failed", f"best {heading(first)}", "hypervolume", "front")
+        )
         for row in self.status_rows():
             counts = [str(row[name]) for name in ("done", "budget", "failed")]
-            figures = [quantity("miou", row["best_miou"]), f"{row['hypervolume']:.4f}", str(row["front"])]
+            figures = [quantity(first, row["best"]), f"{row['hypervolume']:.4f}", str(row["front"])]
             table.add_row(row["island"], *counts, *figures)
         return table
 
@@ -126,7 +132,7 @@ class StudyReport:
     def _candidates(self, title: str, events: Sequence[Event]) -> Table:
         """A candidate a row, which has a line for each branch."""
         names = self._columns()
-        table = _table(title, ("number",), tuple(HEADINGS.get(name, name) for name in names), ("architecture",))
+        table = _table(title, ("number",), tuple(heading(name) for name in names), ("architecture",))
         for event in events:
             candidate, result = event.candidate, event.result
             metrics = result.metrics if isinstance(result, Measurement) else {}
@@ -169,6 +175,11 @@ def complexity_table(counts: Sequence[NetworkComplexity]) -> Table:
     for one in counts:
         table.add_row(one.name, *(f"{count:,}" for count in (one.params_total, one.params_backbone, one.macs)))
     return table
+
+
+def heading(name: str) -> str:
+    """A metric's name for people."""
+    return HEADINGS.get(name, name)
 
 
 def quantity(name: str, value: float | None) -> str:

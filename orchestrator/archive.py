@@ -21,7 +21,8 @@ class Archive:
         self._hypervolume = 0.0
         self.done = 0
         self.failed = 0
-        self.best_miou: float | None = None
+        self.best: dict[str, float] = {}
+        """Of the candidates within the limits, by objective; empty: there is none yet."""
         for event in events:
             self.add(event)
 
@@ -35,9 +36,14 @@ class Archive:
         if scores.violation > 0:
             return
         self._enter(event.candidate.number, scores.minimised)
-        miou = event.result.metrics.get("miou")
-        if miou is not None and (self.best_miou is None or miou > self.best_miou):
-            self.best_miou = miou
+        for objective in self._objectives.each:
+            value = event.result.metrics[objective.name]
+            self.best[objective.name] = objective.better(value, self.best.get(objective.name, value))
+
+    @property
+    def objective(self) -> str:
+        """The name of the first objective."""
+        return self._objectives.names[0]
 
     @property
     def front(self) -> frozenset[int]:

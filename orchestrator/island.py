@@ -46,8 +46,10 @@ class IslandProgress:
     exhausted: bool
     """Whether the island holds no more new architectures, so that its budget cannot be used up."""
     finished: bool
-    best_miou: float | None
-    """Of the candidates within the limits; None: there is none yet."""
+    objective: str
+    """The first one of the study."""
+    best: float | None
+    """The first objective's best, of the candidates within the limits; None: there is none yet."""
     hypervolume: float
     """Share of the box between ideal and reference point, 0 to 1."""
     front_size: int
@@ -94,7 +96,8 @@ def progress_of(islands: Sequence[Island], elapsed_s: float) -> Progress:
             budget=island.scheduler.budget,
             exhausted=island.scheduler.exhausted,
             finished=island.scheduler.finished,
-            best_miou=island.archive.best_miou,
+            objective=island.archive.objective,
+            best=island.archive.best.get(island.archive.objective),
             hypervolume=island.archive.hypervolume,
             front_size=len(island.archive.front),
         )

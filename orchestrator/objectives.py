@@ -39,6 +39,10 @@ class Objective:
         """The metric with the sign that makes smaller better."""
         return -value if self.maximised else value
 
+    def better(self, one: float, other: float) -> float:
+        """The better one of two values."""
+        return min(one, other, key=self.minimised)
+
     def violation(self, value: float) -> float:
         """How far the metric is beyond its limits, as a share of the limit; 0 within."""
         over = 0.0 if self.at_most is None else (value - self.at_most) / (abs(self.at_most) or 1.0)

@@ -29,7 +29,7 @@ def describer(space: SearchSpace[Any]) -> Describe:
 def running_figures(archive: Archive) -> dict[str, float]:
     """An island's figures so far, by metric name."""
     figures = {"hypervolume": archive.hypervolume, "front_size": len(archive.front), "failed": archive.failed}
-    return figures if archive.best_miou is None else figures | {"best_miou": archive.best_miou}
+    return figures | {f"best_{name}": value for name, value in archive.best.items() if name == archive.objective}
 
 
 def project(journal: Journal, objectives: Objectives, describe: Describe, tracker: Tracker) -> None:

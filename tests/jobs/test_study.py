@@ -49,6 +49,7 @@ def test_toy_study_from_recipe_to_fronts(archipelago: CommandLine) -> None:
         ("atoll", 12, 12),
         ("reef", 12, 12),
     ]
+    assert [row["best"] for row in status] == [row["best_miou"] for row in status]
 
 
 def test_front_is_what_no_candidate_of_the_island_dominates(archipelago: CommandLine) -> None:
@@ -89,7 +90,11 @@ def test_table_study_finds_the_tables_front(archipelago: CommandLine) -> None:
     recipe = archipelago.recipe(TOY, space=space, objectives=objectives, budget={"evaluations_per_island": 240})
     result = archipelago("search", recipe, "--in-process")
     assert result.exit_code == 0, result.output
-    assert "table 240/240" in result.stdout
+    assert "table 240/240 best accuracy 0.8949" in result.stdout
+    (status,) = archipelago.rows("status", "toy")
+    assert (status["objective"], status["best"]) == ("accuracy", pytest.approx(0.9 * 17600 / 17700, rel=1e-4))
+    assert "best_miou" not in status
+    assert "best accuracy" in archipelago("status", "toy").stdout
     best = archipelago.rows("front", "toy")
     assert best[0]["architecture"] == {"kernel": "11", "kind": "conv", "depth": "16", "width": "100"}
     assert best[0]["objectives"] == pytest.approx({"accuracy": 0.9 * 17600 / 17700, "macs": 1.76e9}, rel=1e-4)

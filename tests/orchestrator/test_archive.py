@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from orchestrator.archive import Archive
 from orchestrator.objectives import Objectives
+from orchestrator.projection import running_figures
 from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement
 from tests.doubles import toy_recipe
 
@@ -44,6 +45,19 @@ def test_the_front_is_what_nothing_dominates_whatever_came_first(points: list[tu
     backwards = Archive(OBJECTIVES, [event(number, *point) for number, point in reversed([*enumerate(points)])])
     assert (backwards.front, backwards.done) == (best, len(points))
     assert abs(backwards.hypervolume - archive.hypervolume) < 1e-12
+
+
+def test_best_is_the_best_of_each_objective_within_the_limits() -> None:
+    document = ({"name": "latency_ms", "at_most": 5.0}, {"name": "accuracy"})
+    objectives = Objectives.from_settings(toy_recipe(objectives=document).objectives)
+    archive = Archive(objectives)
+    assert (archive.objective, archive.best) == ("latency_ms", {})
+    for number, (latency_ms, accuracy) in enumerate([(4.0, 0.5), (3.0, 0.4), (4.5, 0.7), (6.0, 0.9)]):
+        measured = Measurement({"latency_ms": latency_ms, "accuracy": accuracy})
+        archive.add(Event(Candidate("reef", number, (number,), ""), measured))
+    assert archive.best == {"latency_ms": 3.0, "accuracy": 0.7}
+    assert running_figures(archive).keys() == {"hypervolume", "front_size", "failed", "best_latency_ms"}
+    assert running_figures(archive)["best_latency_ms"] == 3.0
 
 
 def test_failures_are_counted_and_nothing_more() -> None:

@@ -330,7 +330,7 @@ def test_progress_says_how_far_every_island_is() -> None:
     pool = simulated(4)
     run_toy(toy_recipe(budget=20), pool, on_progress=seen.append, now=lambda: pool.now_s)
     first, last = seen[0], seen[-1]
-    assert [(one.island, one.done, one.budget, one.best_miou) for one in first.islands] == [
+    assert [(one.island, one.done, one.budget, one.best) for one in first.islands] == [
         (island, 0, 20, None) for island in ISLANDS
     ]
     assert first.left_s is None

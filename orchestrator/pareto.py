@@ -34,7 +34,7 @@ def crowding(F: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Source: Deb et al. 2002, NSGA-II, section III.B; the distances of equal rows as in pymoo.
     """
-    _, distinct = np.unique(F, axis=0, return_index=True)
+    distinct = _distinct(F)
     distances = np.zeros(len(F))
     for values in F[distinct].T:
         order = np.argsort(values, kind="stable")
@@ -43,6 +43,14 @@ def crowding(F: NDArray[np.float64]) -> NDArray[np.float64]:
         gaps[order[1:-1]] = (ordered[2:] - ordered[:-2]) / span
         distances[distinct] += gaps
     return distances
+
+
+def _distinct(F: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The index of the first row of each kind, in the order of values: `np.unique(axis=0)` takes longer."""
+    order = np.lexsort(F.T[::-1])
+    new = np.ones(len(F), dtype=bool)
+    new[1:] = (np.diff(F[order], axis=0) != 0).any(axis=1)
+    return order[new]
 
 
 def hypervolume(F: ArrayLike, reference: Sequence[float]) -> float:

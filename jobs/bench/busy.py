@@ -3,6 +3,10 @@
 Two ways to the same figure: actors of a real `RayPool` that sleep, and a pool on a clock of its own, for clusters that
 nobody has at hand. All else is real. The share is taken from when every worker has had work until the last candidate
 is started: start-up and the end of a search, where workers run out of work one by one, are the same for every order.
+
+Virtual workers are given a candidate when they are idle, as `RayPool` does with workers whose batches take over
+`AHEAD_S`: no second one in advance. That the real pool has the driver ask earlier, for a queue of its own, changes
+nothing: when a candidate may be asked for depends on its number, and a queue keeps the order.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ class Nsga2Sampler:
     ) -> None:
         self._settings, self._cardinalities, self._sample, self._rng = settings, cardinalities, sample, rng
         self._generational = settings.mode == "generational"
-        self._population: list[tuple[Genotype, Scores]] = []
+        self._population: list[Genotype] = []
+        self._figures: NDArray[np.float64] | None = None
+        """Of the population, a row each: what is minimised, and the violation."""
         self._ranks: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._told: list[tuple[Genotype, Scores]] = []
 
@@ -64,11 +66,13 @@ class Nsga2Sampler:
     def _survive(self) -> None:
         if not self._told:
             return
-        merged = [*self._population, *self._told]
-        F = np.array([scores.minimised for _, scores in merged])
-        ranks = _ranks(F, np.array([scores.violation for _, scores in merged]))
-        best = _survivors(F, ranks, self._settings.population_size)
-        self._population, self._ranks, self._told = [merged[index] for index in best], ranks[best], []
+        fresh = np.array([(*scores.minimised, scores.violation) for _, scores in self._told])
+        figures = fresh if self._figures is None else np.concatenate([self._figures, fresh])
+        genotypes = [*self._population, *(genotype for genotype, _ in self._told)]
+        ranks = _ranks(figures[:, :-1], figures[:, -1])
+        best = _survivors(figures[:, :-1], ranks, self._settings.population_size)
+        self._population, self._told = [genotypes[index] for index in best.tolist()], []
+        self._figures, self._ranks = figures[best], ranks[best]
 
     def _offspring(self) -> Genotype:
         parents = self._parent(), self._parent()
@@ -81,7 +85,7 @@ class Nsga2Sampler:
     def _parent(self) -> Genotype:
         """The best-ranked of a tournament, the first drawn of equals."""
         drawn = self._rng.integers(len(self._population), size=self._settings.tournament_size)
-        return self._population[int(drawn[self._ranks[drawn].argmin()])][0]
+        return self._population[int(drawn[self._ranks[drawn].argmin()])]
 
 
 def _ranks(F: NDArray[np.float64], violation: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -90,6 +94,8 @@ def _ranks(F: NDArray[np.float64], violation: NDArray[np.float64]) -> NDArray[np
     F: (n, n_objectives), minimised. violation: (n,). Returns (n,), 0 is best.
     """
     feasible = violation <= 0
+    if feasible.all():
+        return pareto.ranks(F)
     ranks = np.empty(len(F), dtype=np.int64)
     ranks[feasible] = pareto.ranks(F[feasible])
     _, order = np.unique(violation[~feasible], return_inverse=True)

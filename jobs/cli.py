@@ -48,6 +48,9 @@ SetOption = Annotated[
 AddressOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster's address; without it a local Ray is started.")
 ]
+LimitOption = Annotated[
+    list[str] | None, typer.Option(metavar="METRIC<=NUMBER", help="What selected candidates keep to; repeatable.")
+]
 InProcessOption = Annotated[
     bool, typer.Option("--in-process", help="Evaluate in this process, without Ray: for debugging.")
 ]
@@ -170,6 +173,71 @@ def candidates(study: StudyArgument, store: StoreOption = STUDIES, as_json: Json
         else:
             for table in report.candidate_tables():
                 out.print(table)
+
+
+@app.command()
+def select(
+    study: StudyArgument,
+    store: StoreOption = STUDIES,
+    limit: LimitOption = None,
+    spread: Annotated[int, typer.Option(metavar="K", min=0, help="K more of each front, evenly spread.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose candidates to go on with: the best of each island's front, its knee, and K more.
+
+    `--limit latency_ms<=8` keeps to the candidates that hold it; repeatable.
+    """
+    with sentences():
+        from jobs import selection
+
+        chosen = selection.Selection.of(_study(study, store), limit or [], spread)
+        if as_json:
+            print(json.dumps(chosen.rows()))
+        else:
+            for table in chosen.tables():
+                out.print(table)
+
+
+@app.command()
+def retrain(
+    study: StudyArgument,
+    candidates: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ISLAND/NUMBER]...", help="Candidates; without any, what `select` selects."),
+    ] = None,
+    store: StoreOption = STUDIES,
+    limit: LimitOption = None,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Train each N times, from other weights.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Overrides a value of retraining, or data.root; repeatable."),
+    ] = None,
+    address: AddressOption = None,
+    at_once: Annotated[int | None, typer.Option(metavar="N", min=1, help="Train no more than N at a time.")] = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train chosen candidates from scratch, by the recipe's `retraining`.
+
+    Several at once, with Ray Tune. Ctrl-C stops it, and the same command goes on; nothing is trained twice.
+    """
+    with sentences():
+        from jobs import retrain as job
+        from jobs import selection
+        from jobs.progress import Display
+
+        place, display = _study(study, store), Display(err if as_json else out)
+        chosen = selection.chosen(place, candidates or [], limit or [])
+        ending = job.retrain_candidates(
+            place, chosen, display, seeds, overrides or [], address=address, in_process=in_process, at_once=at_once
+        )
+        if as_json:
+            print(json.dumps(ending.rows()))
+        else:
+            out.print(ending.table())
+        if ending.left:
+            display.say(f"stopped with {ending.left} trials left: the same command goes on")
+            raise typer.Exit(EXIT_CODES[EndReason.STOPPED])
 
 
 @app.command()

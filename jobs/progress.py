@@ -6,7 +6,7 @@ On a terminal the lines are redrawn; into a file or a pipe goes a line now and t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from jobs.tables import heading, quantity
 from orchestrator.island import Progress
-from search_spaces.training.settings import TrainingProgress
+from search_spaces.training.settings import TrainingProgress, TrialProgress
 
 QUIET_S = 15.0
 """Seconds between lines where they cannot be redrawn."""
@@ -39,6 +39,18 @@ class Display:
         """A function that shows how far training is."""
         with self._showing(_training_table, _training_line) as show:
             yield show
+
+    @contextmanager
+    def retraining(self, names: Sequence[str]) -> Iterator[Callable[[TrialProgress], None]]:
+        """A function that shows how far trials of these names are."""
+        newest: dict[int, TrainingProgress] = {}
+
+        def kept(progress: TrialProgress) -> dict[str, TrainingProgress]:
+            newest[progress.trial] = progress.training
+            return {names[place]: one for place, one in sorted(newest.items())}
+
+        with self._showing(_trials_table, _trials_line) as show:
+            yield lambda progress: show(kept(progress))
 
     @contextmanager
     def searching(self) -> Iterator[Callable[[Progress], None]]:
@@ -99,6 +111,23 @@ def _training_line(progress: TrainingProgress) -> str:
         f"training the supernet: step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
         f"{duration(progress.left_s)} left"
     )
+
+
+def _trials_table(trials: Mapping[str, TrainingProgress]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    running = {name: one for name, one in trials.items() if one.step < one.steps}
+    for name, one in running.items():
+        bar = ProgressBar(one.steps, one.step, width=20)
+        words = f"{one.step}/{one.steps}", f"loss {one.loss:.3f}", f"{duration(one.left_s)} left"
+        table.add_row(name, bar, *words)
+    table.add_row(f"{len(trials) - len(running)} done")
+    return table
+
+
+def _trials_line(trials: Mapping[str, TrainingProgress]) -> str:
+    running = {name: one for name, one in trials.items() if one.step < one.steps}
+    each = "; ".join(f"{name} step {one.step} of {one.steps}, loss {one.loss:.3f}" for name, one in running.items())
+    return f"training from scratch: {len(trials) - len(running)} done; {each}"
 
 
 def _islands_table(progress: Progress) -> RenderableType:

@@ -32,6 +32,22 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return read_recipe(document, where)
 
 
+def changed(recipe: Recipe, overrides: Sequence[str], allowed: Sequence[str]) -> Recipe:
+    """The recipe of a study with other values where that does not change what the study is.
+
+    allowed: what a key may begin with.
+
+    Raises:
+        RecipeError: an override of something else, or one line per mistake.
+    """
+    document = recipe.model_dump(mode="json")
+    for override in overrides:
+        if not override.startswith(tuple(allowed)):
+            raise RecipeError(f"--set {override}: of a study that exists only {', '.join(allowed)} can be changed")
+        _apply(document, override)
+    return read_recipe(document, f"study {recipe.study} with --set") if overrides else recipe
+
+
 def _read(name: str) -> tuple[str, str]:
     shipped = resources.files("jobs") / "recipes"
     path = Path(name)

@@ -61,11 +61,11 @@ class StudyReport:
 
     def candidate_rows(self) -> list[dict[str, Any]]:
         """A row for each candidate."""
-        return [self._row(event) for events in self.events.values() for event in events]
+        return [self.row(event) for events in self.events.values() for event in events]
 
     def front_rows(self) -> list[dict[str, Any]]:
         """A row for each candidate on its island's front, by the first objective."""
-        return [self._row(event) for events in self.events.values() for event in front(self.objectives, events)]
+        return [self.row(event) for events in self.events.values() for event in front(self.objectives, events)]
 
     def status_rows(self) -> list[dict[str, Any]]:
         """A row for each island."""
@@ -88,7 +88,8 @@ class StudyReport:
             )
         return rows
 
-    def _row(self, event: Event) -> dict[str, Any]:
+    def row(self, event: Event) -> dict[str, Any]:
+        """A candidate, as programs want it."""
         candidate, result = event.candidate, event.result
         metrics = result.metrics if isinstance(result, Measurement) else {}
         row = {
@@ -107,7 +108,7 @@ class StudyReport:
         """An island a line."""
         title = self.recipe.study if self.trained else f"{self.recipe.study} (its supernet is not trained yet)"
         first = self.objectives.names[0]
-        table = _table(
+        table = simple_table(
             title, ("island",), ("done", "budget", "failed", f"best {heading(first)}", "hypervolume", "front")
         )
         for row in self.status_rows():
@@ -131,19 +132,24 @@ class StudyReport:
 
     def _candidates(self, title: str, events: Sequence[Event]) -> Table:
         """A candidate a row, which has a line for each branch."""
-        names = self._columns()
-        table = _table(title, ("number",), tuple(heading(name) for name in names), ("architecture",))
+        names = self.columns()
+        table = simple_table(title, ("number",), tuple(heading(name) for name in names), ("architecture",))
         for event in events:
             candidate, result = event.candidate, event.result
             metrics = result.metrics if isinstance(result, Measurement) else {}
-            words = str(self.space.decode(candidate.island, candidate.genotype)).replace(" | ", "\n")
+            words = self.words(event)
             if not isinstance(result, Measurement):
                 words += f"\nfailed: {' '.join(result.message.split())}"
             cells = [quantity(name, metrics.get(name)) for name in names]
             table.add_row(f"{candidate.number:04d}", *cells, Text(words))
         return table
 
-    def _columns(self) -> tuple[str, ...]:
+    def words(self, event: Event) -> str:
+        """The candidate's architecture for people, a branch a line."""
+        candidate = event.candidate
+        return str(self.space.decode(candidate.island, candidate.genotype)).replace(" | ", "\n")
+
+    def columns(self) -> tuple[str, ...]:
         """The metrics that tables show: those that a space of networks has, and whichever the search looks at."""
         sought = self.objectives.names
         common = [name for name in HEADINGS if name in sought or (name in METRICS and "accuracy" not in sought)]
@@ -171,7 +177,7 @@ WORDS = {
 
 def complexity_table(counts: Sequence[NetworkComplexity]) -> Table:
     """A network a line."""
-    table = _table("", ("network",), ("params", "of the backbone", "MACs"))
+    table = simple_table("", ("network",), ("params", "of the backbone", "MACs"))
     for one in counts:
         table.add_row(one.name, *(f"{count:,}" for count in (one.params_total, one.params_backbone, one.macs)))
     return table
@@ -196,7 +202,7 @@ def quantity(name: str, value: float | None) -> str:
     raise AssertionError("the last prefix takes everything")
 
 
-def _table(title: str, *columns: tuple[str, ...]) -> Table:
+def simple_table(title: str, *columns: tuple[str, ...]) -> Table:
     """Columns in groups: names to the left, numbers to the right, words to the left."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
     for index, group in enumerate(columns):

@@ -10,18 +10,17 @@ In this process, or in one or several on Ray; the first of them writes, all of t
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from infra.weights import load_weights, save_weights, weights_key
+from infra.weights import load_weights, save_weights
+from jobs.checkpoints import Checkpoints, train_to_end
 from jobs.composition import load_data, make_network_space
 from orchestrator.config import Recipe
-from orchestrator.protocols import ObjectMissing, Store, StoreError
-from orchestrator.sealed import seal, unseal
+from orchestrator.protocols import Store, StoreError
 from orchestrator.study import StudyMissing, read_study, read_weights, record_weights
 from search_spaces.training.ranks import ALONE, Ranks
 from search_spaces.training.settings import TrainingProgress, TrainingSettings
@@ -107,7 +106,7 @@ class SupernetTraining:
         data = load_data(recipe)
         space = make_network_space(recipe, data.n_classes)
         trainer = SupernetTrainer(space, data, recipe.training, recipe.seed, device, ranks)
-        checkpoints = Checkpoints(store, recipe.study)
+        checkpoints = Checkpoints(store, recipe.study, f"{recipe.study}/training")
         if (state := checkpoints.newest()) is not None:
             trainer.restore(state)
 
@@ -116,7 +115,7 @@ class SupernetTraining:
                 checkpoints.save(trainer.step, trainer.checkpoint())
                 saved()
 
-        if _train(trainer, on_progress, stop, save) and ranks.rank == 0:
+        if train_to_end(trainer, on_progress, stop, save) and ranks.rank == 0:
             record_weights(store, recipe.study, save_weights(store, recipe.study, trainer.weights()))
             checkpoints.clear()
 
@@ -127,69 +126,3 @@ class SupernetTraining:
         except StudyMissing as error:
             advice = "a training process must reach it, so put it into a folder that all machines share"
             raise StoreError(f"the store is not the driver's on {socket.gethostname()}: {error}; {advice}") from None
-
-
-def _train(
-    trainer: SupernetTrainer,
-    on_progress: Callable[[TrainingProgress], None],
-    stop: Callable[[], bool],
-    save: Callable[[], None],
-) -> bool:
-    """Whether training got to its end; else it was stopped, and saved."""
-    steps, first, began_s = trainer.settings.steps, trainer.step, time.monotonic()
-    saved_s, mean = began_s, None
-    while trainer.step < steps:
-        report = trainer.train_step()
-        mean = report.loss if mean is None else 0.98 * mean + 0.02 * report.loss
-        now_s = time.monotonic()
-        left_s = (now_s - began_s) / (trainer.step - first) * (steps - trainer.step)
-        on_progress(TrainingProgress(trainer.step, steps, mean, left_s))
-        stopping = trainer.agree(stop())
-        if stopping or now_s - saved_s > trainer.settings.checkpoint_s:
-            save()
-            saved_s = now_s
-        if stopping:
-            return False
-    return True
-
-
-class Checkpoints:
-    """The training states of a study; only the newest one is kept."""
-
-    def __init__(self, store: Store, study: str) -> None:
-        self._store, self._study = store, study
-        self._head_key = f"{study}/training/HEAD"
-        self._head = self._read_head()
-
-    def _read_head(self) -> bytes | None:
-        try:
-            return self._store.read(self._head_key)
-        except ObjectMissing:
-            return None
-
-    def newest(self) -> dict[str, np.ndarray] | None:
-        """The newest state; None: there is none."""
-        return None if self._head is None else load_weights(self._store, self._study, self._digest(self._head))
-
-    def save(self, step: int, state: Mapping[str, np.ndarray]) -> None:
-        """Writes a state, makes it the newest, and forgets the one before."""
-        before = self._head
-        digest = save_weights(self._store, self._study, state)
-        head = seal({"step": step, "digest": digest})
-        self._store.replace(self._head_key, head, before)
-        self._head = head
-        if before is not None and self._digest(before) != digest:
-            self._store.delete(weights_key(self._study, self._digest(before)))
-
-    def clear(self) -> None:
-        """Forgets all states: training is done."""
-        if self._head is not None:
-            self._store.delete(weights_key(self._study, self._digest(self._head)))
-            self._store.delete(self._head_key)
-            self._head = None
-
-    def _digest(self, head: bytes) -> str:
-        try:
-            return str(unseal(head)["digest"])
-        except (ValueError, KeyError) as error:
-            raise StoreError(f"{self._head_key} does not name a checkpoint: {error}; delete it to train anew") from None

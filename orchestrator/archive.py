@@ -7,6 +7,7 @@ from itertools import compress
 
 import numpy as np
 
+from orchestrator import pareto
 from orchestrator.objectives import Objectives
 from orchestrator.records import Event, Measurement
 
@@ -71,13 +72,18 @@ class Archive:
 
 
 def front(objectives: Objectives, events: Iterable[Event]) -> tuple[Event, ...]:
-    """The events on the front of one island, by falling quality in the first objective."""
-    kept = list(events)
-    numbers = Archive(objectives, kept).front
-    best = [event for event in kept if event.candidate.number in numbers]
-    return tuple(sorted(best, key=lambda event: _first_objective(objectives, event)))
+    """The feasible events that no other one dominates, by falling quality in the first objective.
+
+    They may come from several islands.
+    """
+    found = [(objectives.scores(event.result), event) for event in events if isinstance(event.result, Measurement)]
+    rows = [(scores.minimised, event) for scores, event in found if scores.violation <= 0]
+    if not rows:
+        return ()
+    best = compress(rows, pareto.ranks(np.array([row for row, _ in rows])) == 0)
+    return tuple(event for _, event in sorted(best, key=_quality))
 
 
-def _first_objective(objectives: Objectives, event: Event) -> tuple[float, int]:
-    assert isinstance(event.result, Measurement)
-    return objectives.scores(event.result).minimised[0], event.candidate.number
+def _quality(scored: tuple[tuple[float, ...], Event]) -> tuple[float, str, int]:
+    row, event = scored
+    return row[0], event.candidate.island, event.candidate.number

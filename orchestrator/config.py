@@ -26,7 +26,7 @@ from search_spaces.mistakes import mistakes
 from search_spaces.settings import Settings
 from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
-from search_spaces.training.settings import TrainingSettings
+from search_spaces.training.settings import RetrainingSettings, TrainingSettings
 
 METRICS = ("miou", "accuracy", "latency_ms", "macs", "params")
 """What a search may look at; and latency_ms@LANE."""
@@ -203,6 +203,8 @@ class Recipe(Settings):
     space: SpaceSettings
     data: DataSettings | None = None
     training: TrainingSettings | None = None
+    retraining: RetrainingSettings | None = None
+    """null: as in training."""
     evaluation: EvaluationSettings = EvaluationSettings()
     latency: LatencySettings = LatencySettings()
     objectives: tuple[ObjectiveSettings, ...] = Field(min_length=1)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces.base import IMAGE, NetworkSpace, Operation, Program
+from search_spaces.drop_path import DropsPaths
 
 Weights = Mapping[str, np.ndarray]
 """Shared tensors by name, as the store and the workers hold them."""
@@ -41,6 +42,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space, self._batch_norm = space, batch_norm
         self._templates: dict[Operation, tuple[nn.Module, dict[str, str]]] = {}
+        self._drop_path: tuple[float, torch.Generator | None] = 0.0, None
         sizes: dict[str, tuple[int, ...]] = {}
         for operation in dict.fromkeys(space.largest_operations()):
             module, names = self._template(operation)
@@ -60,7 +62,14 @@ class Supernet(nn.Module):
                         module.set_submodule(name, norm)
             shared = self.space.shared_names(operation)
             self._templates[operation] = module, {name: shared(name) for name, _ in module.named_parameters()}
+            _set_drop_path(module, *self._drop_path)
         return self._templates[operation]
+
+    def set_drop_path(self, rate: float, generator: torch.Generator | None = None) -> None:
+        """From now on residual branches are left out at this rate, drawn by `generator`, on the weights' device."""
+        self._drop_path = rate, generator
+        for module, _ in self._templates.values():
+            _set_drop_path(module, rate, generator)
 
     def parameters_of(self, operation: Operation) -> dict[str, Tensor]:
         """The operation's parameters by their names in its module: views of the shared weights."""
@@ -115,6 +124,12 @@ def cut(space: NetworkSpace[Any], operation: Operation, weights: Weights) -> nn.
             part = weights[shared(name)][tuple(slice(size) for size in parameter.shape)]
             parameter.copy_(torch.tensor(part))
     return module
+
+
+def _set_drop_path(module: nn.Module, rate: float, generator: torch.Generator | None) -> None:
+    for layer in module.modules():
+        if isinstance(layer, DropsPaths):
+            layer.drop_rate, layer.drop_generator = rate, generator
 
 
 def _key(name: str) -> str:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.drop_path import DropsPaths
+
 OPERATORS = ("skip", "conv", "light", "light2", "attention")
 """The operators by index, as in the authors' encoding (skip, conv, conv_downup, conv_2x_downup, sa)."""
 
@@ -229,11 +231,12 @@ BODIES: dict[str, dict[str, Body]] = {
 """The operators of each family."""
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, DropsPaths):
     """An operator, then ReLU; with an identity path, the channels that input and output share are added before it.
 
     The identity path costs no parameters and no multiply-adds. It lets a shared cell pass on what came in whichever
-    operator is chosen, which is what makes random subnets trainable at small budgets.
+    operator is chosen, which is what makes random subnets trainable at small budgets; and drop path can leave the
+    operator out.
     """
 
     def __init__(self, body: nn.Module, identity: bool) -> None:
@@ -245,5 +248,5 @@ class Cell(nn.Module):
         y = self.body(x)
         if self.identity:
             extra = y.shape[1] - x.shape[1]
-            y = y + (x[:, : y.shape[1]] if extra <= 0 else F.pad(x, (0, 0, 0, 0, 0, extra)))
+            y = self.drop(y) + (x[:, : y.shape[1]] if extra <= 0 else F.pad(x, (0, 0, 0, 0, 0, extra)))
         return F.relu(y)

@@ -1,4 +1,4 @@
-"""The settings of supernet training."""
+"""The settings of training: of a supernet, and of one architecture from scratch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,13 @@ from search_spaces.data.settings import AugmentationSettings
 from search_spaces.settings import Settings
 
 
-class TrainingSettings(Settings):
-    """`training:` of a recipe."""
+class OptimisationSettings(Settings):
+    """How weights are trained, whosever they are."""
 
     steps: PositiveInt
     """Optimiser steps."""
     batch_size: int = Field(default=16, ge=2)
-    """Images of a step, whatever `workers` is. The paper: 16."""
-    workers: PositiveInt = 1
-    """Processes that share every step, each with an equal part of its images and a GPU of its own where the cluster
-    has any. Batches and subnets are those of one process; so is the loss up to rounding, with `batch_norm:
-    synchronised` and without `hardest_fraction`, which is of each process's own pixels. It pays where a step is large:
-    with half of 8 images of 144x192 a process still computes 0.8 (local) or 1.3 times (synchronised) what one does
-    with all of them, because so small a step is mostly what does not depend on the number of images."""
-    batch_norm: Literal["synchronised", "local"] = "synchronised"
-    """Whose images BatchNorm takes its statistics from, where workers > 1. `synchronised`: all of a step's, for two
-    messages a layer; `local`: those of the process alone, which is faster and the noisier the fewer they are."""
+    """Images of a step. The paper: 16, and 32 in retraining."""
     augmentation: AugmentationSettings = AugmentationSettings()
     threads: PositiveInt = 1
     """CPU threads of each process. Small crops are many small operations: at 144x192 two threads take as long as one,
@@ -34,7 +25,7 @@ class TrainingSettings(Settings):
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """`sgd`: with momentum, the paper's; `adamw`: for short budgets, where a weight is seldom sampled."""
     learning_rate: PositiveFloat = 0.02
-    """Peak learning rate. The paper: 0.02 with SGD."""
+    """Peak learning rate. The paper: 0.02 with SGD, and 0.005 in retraining."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of SGD, and the first of AdamW's two."""
     weight_decay: NonNegativeFloat = 1e-4
@@ -43,17 +34,6 @@ class TrainingSettings(Settings):
     """`exponential`: the paper's, times 0.992 an epoch; `cosine` and `poly` (power 0.9) end at 0."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the learning rate rises linearly."""
-    island_probabilities: tuple[PositiveFloat, ...] | None = None
-    """Probability of each island's subnets, in the islands' order; null: 0.2, 0.3, 0.5 of HyCTAS (eq. 2) for three
-    islands, else equal."""
-    subnets_per_step: PositiveInt = 1
-    """Random subnets whose gradients are added up in a step."""
-    sandwich: bool = True
-    """Whether each step also trains the largest subnet. Source: Yu and Huang, ICCV 2019."""
-    distillation: float = Field(default=0.5, ge=0, le=1)
-    """Share of the loss of random subnets that is the divergence from the largest one's prediction; needs sandwich."""
-    warmup_largest_steps: NonNegativeInt = 0
-    """First steps, in which the largest subnet is trained alone."""
     auxiliary_weight: NonNegativeFloat = 0.2
     """Weight of the auxiliary heads' loss. The paper: 0.2."""
     loss_stride: Literal[1, 2, 4, 8] = 1
@@ -67,6 +47,34 @@ class TrainingSettings(Settings):
     """Seconds between checkpoints: what a killed training loses at most. Changes no result."""
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights, which is what is searched; null: the last weights are."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Probability, at the last step, that a cell with an identity path leaves out its operator for an image; it rises
+    linearly from 0. The paper: 0.2 in retraining."""
+
+
+class TrainingSettings(OptimisationSettings):
+    """`training:` of a recipe: how the supernet is trained."""
+
+    workers: PositiveInt = 1
+    """Processes that share every step, each with an equal part of its images and a GPU of its own where the cluster
+    has any. Batches and subnets are those of one process; so is the loss up to rounding, with `batch_norm:
+    synchronised` and without `hardest_fraction`, which is of each process's own pixels. It pays where a step is large:
+    with half of 8 images of 144x192 a process still computes 0.8 (local) or 1.3 times (synchronised) what one does
+    with all of them, because so small a step is mostly what does not depend on the number of images."""
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
+    """Whose images BatchNorm takes its statistics from, where workers > 1. `synchronised`: all of a step's, for two
+    messages a layer; `local`: those of the process alone, which is faster and the noisier the fewer they are."""
+    island_probabilities: tuple[PositiveFloat, ...] | None = None
+    """Probability of each island's subnets, in the islands' order; null: 0.2, 0.3, 0.5 of HyCTAS (eq. 2) for three
+    islands, else equal."""
+    subnets_per_step: PositiveInt = 1
+    """Random subnets whose gradients are added up in a step."""
+    sandwich: bool = True
+    """Whether each step also trains the largest subnet. Source: Yu and Huang, ICCV 2019."""
+    distillation: float = Field(default=0.5, ge=0, le=1)
+    """Share of the loss of random subnets that is the divergence from the largest one's prediction; needs sandwich."""
+    warmup_largest_steps: NonNegativeInt = 0
+    """First steps, in which the largest subnet is trained alone."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -80,6 +88,26 @@ class TrainingSettings(Settings):
         return self
 
 
+class RetrainingSettings(OptimisationSettings):
+    """`retraining:` of a recipe: how an architecture is trained from scratch, with weights of its own."""
+
+    filters: int | None = Field(default=None, ge=1, le=128)
+    """Filter multiplier; null: the search's. The paper: 12 for HyCTAS-S, 16 for HyCTAS-L."""
+    model_type: Literal[0, 1, 2] | None = None
+    """As in `space`: 0 predicts at stride 8, 1 and 2 at stride 4; null: the search's. The paper: stride 8 for S, 4 for
+    the larger ones."""
+
+    @classmethod
+    def like(cls, training: TrainingSettings) -> RetrainingSettings:
+        """As the supernet was trained, for as many steps."""
+        return cls(**{name: getattr(training, name) for name in OptimisationSettings.model_fields})
+
+    def alone(self) -> TrainingSettings:
+        """What trains a supernet of one architecture in this way."""
+        common = {name: getattr(self, name) for name in OptimisationSettings.model_fields}
+        return TrainingSettings(**common, sandwich=False, distillation=0.0, subnets_per_step=1)
+
+
 @dataclass(frozen=True)
 class TrainingProgress:
     """How far training is."""
@@ -89,3 +117,12 @@ class TrainingProgress:
     loss: float
     """Cross-entropy of the random subnets, a running mean."""
     left_s: float | None
+
+
+@dataclass(frozen=True)
+class TrialProgress:
+    """How far one of several trainings is."""
+
+    trial: int
+    """Its place among them."""
+    training: TrainingProgress

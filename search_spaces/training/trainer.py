@@ -106,6 +106,7 @@ class SupernetTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(number)
         self.optimiser.zero_grad(set_to_none=True)
+        self._set_drop_path(number)
         alone = number < settings.warmup_largest_steps
         architectures = [self.space.largest(rng)] if settings.sandwich or alone else []
         architectures += [self._draw(rng) for _ in range(0 if alone else settings.subnets_per_step)]
@@ -122,6 +123,14 @@ class SupernetTrainer:
         if self.average is not None:
             self._update_average()
         return StepReport(self.step, task)
+
+    def _set_drop_path(self, number: int) -> None:
+        """This step's rate, and draws that follow from its number."""
+        if self.settings.drop_path == 0:
+            return
+        seed = np.random.SeedSequence([self.seed, 2, number, self.ranks.rank]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator(self.device).manual_seed(int(seed))
+        self.supernet.set_drop_path(self.settings.drop_path * (number + 1) / self.settings.steps, generator)
 
     def _draw(self, rng: np.random.Generator) -> Any:
         island = self.space.islands[rng.choice(len(self.probabilities), p=self.probabilities)]

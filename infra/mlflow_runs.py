@@ -153,11 +153,12 @@ class StudyRuns:
         self.write_file("archive.parquet", sink.getvalue().to_pybytes())
 
     def write_file(self, name: str, data: bytes) -> None:
-        """An artifact of the study's run."""
+        """An artifact of the study's run; `name` may lead into a folder."""
+        below, _, last = name.rpartition("/")
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, name)
+            path = Path(folder, last)
             path.write_bytes(data)
-            self._client.log_artifact(self._root, str(path))
+            self._client.log_artifact(self._root, str(path), below or None)
 
     def close(self, status: str) -> None:
         """Marks the study's run and its islands' as ended."""

@@ -241,6 +241,31 @@ def retrain(
 
 
 @app.command()
+def report(
+    study: StudyArgument,
+    store: StoreOption = STUDIES,
+    file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write everything that a study has found into one HTML page.
+
+    Fronts, candidates, their evolution, drawings of the networks on the fronts, device time, failures and the recipe.
+    The file needs no network and nothing beside it.
+    """
+    with sentences():
+        from datetime import UTC, datetime
+
+        from jobs.report import study_page
+
+        place = _study(study, store)
+        page = study_page(place, _name(place), datetime.now(UTC))
+        try:
+            file.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"--out {file} cannot be written: {error.strerror}") from None
+        out.print(f"{file} ({len(page) / 1e6:.1f} MB): open it in a browser", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def complexity(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Networks in the JSON format of the HyCTAS authors.")],
     as_json: JsonOption = False,
@@ -300,6 +325,12 @@ def _study(name: str, store: str) -> Study:
     return Study.at(name, store)
 
 
+def _name(study: Study) -> str:
+    """The study as a person types it here."""
+    here = study.store.where == os.path.abspath(STUDIES)
+    return study.name if here else f"{study.name} --store {study.store.where}"
+
+
 def _json_document(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -313,14 +344,13 @@ def _finish(study: Study, ending: Ending) -> None:
     """Prints the fronts and what to type next; ends with the exit code of the ending."""
     from jobs.tables import StudyReport
 
-    here = study.store.where == os.path.abspath(STUDIES)
-    where = study.name if here else f"{study.name} --store {study.store.where}"
+    where = _name(study)
     program = "archipelago" if shutil.which("archipelago") else sys.argv[0]
     if ending.reason is EndReason.FINISHED:
         for table in StudyReport.read(study).front_tables():
             out.print(table)
-        lines = [f"{program} front {where}", f"{program} candidates {where} --json", f"{program} ui {where}"]
-        out.print("\nLook at it again, get every candidate, or compare them in the MLflow UI:", highlight=False)
+        lines = [f"{program} report {where}", f"{program} candidates {where} --json", f"{program} ui {where}"]
+        out.print("\nOpen a report of it, get every candidate, or compare them in the MLflow UI:", highlight=False)
     else:
         err.print(f"archipelago: {ending.message}", style="red", highlight=False, markup=False, soft_wrap=True)
         lines = [f"{program} resume {where}"]

@@ -28,7 +28,9 @@ from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
 from orchestrator.protocols import EvaluationPool, StoreError, Tracker
 from orchestrator.repair import repair
+from orchestrator.report.columns import Found
 from orchestrator.report.fronts import fronts_png
+from orchestrator.report.pictures import pictures
 from orchestrator.study import check_free, create_study, read_study, read_weights
 from search_spaces.base import SearchSpace
 
@@ -157,7 +159,7 @@ def _run(
                 describe=describer(space),
                 batch_size=recipe.workers.batch,
                 stop=stop,
-                pictures=lambda: {"fronts.png": draw_fronts(study.name, objectives, journal)},
+                pictures=lambda: draw(recipe, space, objectives, journal),
                 on_progress=show,
             ).run()
     finally:
@@ -256,9 +258,11 @@ def _parameters(recipe: Recipe, digest: str | None) -> dict[str, str]:
     return flat
 
 
-def draw_fronts(title: str, objectives: Objectives, journal: Journal) -> bytes:
-    """A PNG of what the journal holds."""
-    return fronts_png(title, objectives, {island: journal.events(island) for island in journal.islands})
+def draw(recipe: Recipe, space: SearchSpace[Any], objectives: Objectives, journal: Journal) -> dict[str, bytes]:
+    """PNGs of what the journal holds, by file name."""
+    events = {island: journal.events(island) for island in journal.islands}
+    found = Found(recipe.study, objectives, space, events, recipe.sampler.population_size)
+    return {"fronts.png": fronts_png(recipe.study, objectives, events), **pictures(found)}
 
 
 class NoTracker:

@@ -21,7 +21,7 @@ from orchestrator.protocols import ObjectMissing
 from orchestrator.records import Event, Measurement
 from orchestrator.study import read_study, read_weights
 from search_spaces.base import SearchSpace
-from search_spaces.hyctas.architecture import LETTERS
+from search_spaces.hyctas.architecture import LETTERS, WORDS
 from search_spaces.hyctas.published import NetworkComplexity
 from search_spaces.hyctas.settings import HyctasSettings
 
@@ -166,13 +166,6 @@ class StudyReport:
 
 HEADINGS = {"miou": "mIoU", "accuracy": "accuracy", "macs": "MACs", "params": "params", "latency_ms": "latency ms"}
 """Column headings by metric."""
-WORDS = {
-    "skip": "skip",
-    "conv": "convolution",
-    "light": "light-weight convolution",
-    "light2": "two in a row",
-    "attention": "self-attention",
-}
 
 
 def complexity_table(counts: Sequence[NetworkComplexity]) -> Table:

@@ -206,3 +206,33 @@ class NetworkSpace(SearchSpace[A], Protocol[A]):
 
     def largest_operations(self) -> Iterator[Operation]:
         """Operations that together reach every tensor of the supernet at its full size."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an architecture has at one place."""
+
+    row: str
+    """Where: the part of the architecture, such as a branch. Empty where there are no parts."""
+    column: str
+    """Where in the part, such as the layer."""
+    kind: str
+    """What is there, such as an operator."""
+
+
+@runtime_checkable
+class DrawnSpace(SearchSpace[A], Protocol[A]):
+    """A search space that can show what its architectures look like. `search_spaces.looks` serves those that cannot."""
+
+    @property
+    def palette(self) -> Mapping[str, str]:
+        """The colour (#rrggbb) of each kind of choice, in the order of a legend."""
+
+    def choices(self, architecture: A) -> tuple[Choice, ...]:
+        """What the architecture has where; places that it does not have are left out."""
+
+    def properties(self, architecture: A) -> Mapping[str, float]:
+        """Numbers that describe the architecture, by their names in words; the same names for all architectures."""
+
+    def draw(self, architecture: A) -> str:
+        """A picture of the architecture: one SVG element, which stands alone or in a page."""

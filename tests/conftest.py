@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.s3_server import S3Server, seaweedfs
 
@@ -64,6 +67,24 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     }
     yield {**os.environ, **variables}
     shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[WebDriver]:
+    """A Chromium without a screen, 1400 x 900 pixels, that can reach nothing but files."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("no chromium and chromedriver here: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    arguments = ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--enable-unsafe-swiftshader")
+    for argument in (*arguments, "--window-size=1400,900", "--proxy-server=127.0.0.1:9"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    yield opened
+    opened.quit()
 
 
 @pytest.fixture(scope="session")

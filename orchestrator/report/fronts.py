@@ -11,13 +11,10 @@ import numpy as np
 from orchestrator.archive import front
 from orchestrator.objectives import Objectives
 from orchestrator.records import Event, Measurement
+from orchestrator.report.words import COLOURS, LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette: told apart by people with any colour vision."""
-NAMES = {"miou": "mIoU", "macs": "multiply-adds", "params": "parameters", "latency_ms": "latency (ms)"}
 
 
 def fronts_png(title: str, objectives: Objectives, events: Mapping[str, Sequence[Event]]) -> bytes:
@@ -32,8 +29,8 @@ def fronts_png(title: str, objectives: Objectives, events: Mapping[str, Sequence
     for (island, found), colour in zip(events.items(), COLOURS * len(events), strict=False):
         _draw_island(axes, objectives, island, found, colour)
     vertical, *others = objectives.each
-    axes.set_ylabel(NAMES.get(vertical.name, vertical.name))
-    axes.set_xlabel(NAMES.get(others[0].name, others[0].name) if others else "candidate")
+    axes.set_ylabel(LABELS.get(vertical.name, vertical.name))
+    axes.set_xlabel(LABELS.get(others[0].name, others[0].name) if others else "candidate")
     if others and others[0].name in ("macs", "params"):
         axes.xaxis.set_major_formatter(lambda value, _position: f"{value / 1e6:g} M")
     axes.set_title(title, loc="left")

@@ -17,6 +17,14 @@ STRIDES = (8, 16, 32)
 """The stride of each scale."""
 LETTERS = {"skip": "·", "conv": "C", "light": "L", "light2": "2", "attention": "A"}
 """The operators as people see them."""
+WORDS = {
+    "skip": "skip",
+    "conv": "convolution",
+    "light": "light-weight convolution",
+    "light2": "double light-weight",
+    "attention": "self-attention",
+}
+"""The operators in words."""
 
 
 @dataclass(frozen=True, order=True)

@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from search_spaces.base import IMAGE, Genotype, InvalidGenotype, Operation, Program, ProgramBuilder, Violation
+from search_spaces.base import (
+    IMAGE,
+    Choice,
+    Genotype,
+    InvalidGenotype,
+    Operation,
+    Program,
+    ProgramBuilder,
+    Violation,
+)
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.hyctas import encoding, heads
-from search_spaces.hyctas.architecture import Branch, HyctasArchitecture
+from search_spaces.hyctas.architecture import STRIDES, WORDS, Branch, HyctasArchitecture
+from search_spaces.hyctas.drawing import PALETTE, hyctas_svg
 from search_spaces.hyctas.operators import BODIES, OPERATORS, Cell
 from search_spaces.hyctas.settings import WIDTHS, HyctasSettings
 
@@ -231,6 +241,31 @@ class HyctasSpace:
             case "auxiliary":
                 return heads.Head(size("inputs"), self.classes, {})
         raise ValueError(f"the HyCTAS space has no operation {operation.name!r}")
+
+    # ---- for people
+
+    @property
+    def palette(self) -> dict[str, str]:
+        return {WORDS[operator]: colour for operator, colour in PALETTE.items()}
+
+    def choices(self, architecture: HyctasArchitecture) -> tuple[Choice, ...]:
+        """An operator for each layer of each branch, which is known by where it ends."""
+        return tuple(
+            Choice(f"ends at 1/{STRIDES[branch.end]}", str(layer + 1), WORDS[operator])
+            for branch in architecture.branches
+            for layer, operator in enumerate(branch.operators)
+        )
+
+    def properties(self, architecture: HyctasArchitecture) -> dict[str, float]:
+        branches = architecture.branches
+        operators = [operator for branch in branches for operator in branch.operators]
+        counts = {f"{WORDS[name]} cells": float(operators.count(name)) for name in PALETTE}
+        widths = [width / 12 for branch in branches for width in branch.widths]
+        lowest = {"lowest resolution 1/": float(STRIDES[architecture.ends[-1]])}
+        return {**counts, "mean width": float(np.mean(widths)), **lowest}
+
+    def draw(self, architecture: HyctasArchitecture) -> str:
+        return hyctas_svg(architecture, self.settings.head_width)
 
     # ---- weights that architectures share
 

@@ -198,7 +198,7 @@ def test_complexity_counts_a_published_network(tmp_path: Path) -> None:
     assert "1,709,746,176" in CliRunner().invoke(app, ["complexity", str(file)]).stdout
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "status", "front", "candidates", "complexity", "ui"])
+@pytest.mark.parametrize("command", ["search", "resume", "status", "front", "candidates", "report", "complexity", "ui"])
 def test_every_command_has_help(command: str, archipelago: CommandLine) -> None:
     from typer.testing import CliRunner
 

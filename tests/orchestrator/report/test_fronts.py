@@ -12,7 +12,8 @@ from infra.local import InProcessPool
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.objectives import Objectives
 from orchestrator.records import Event
-from orchestrator.report.fronts import COLOURS, fronts_png
+from orchestrator.report.fronts import fronts_png
+from orchestrator.report.words import COLOURS
 from tests.doubles import run_toy, toy_recipe
 
 ONE = ({"name": "miou"},)

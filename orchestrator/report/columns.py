@@ -6,12 +6,12 @@ stands where a candidate has no such number. Places are counted from 0, and so a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-from orchestrator.archive import Archive
+from orchestrator.archive import Archive, front
 from orchestrator.objectives import Objectives
 from orchestrator.records import Event, Measurement
 from orchestrator.report.picks import picks
@@ -54,7 +54,7 @@ def columns(found: Found) -> Columns:
     """Everything that the page draws from, as JSON."""
     events = found.flat
     architectures = [found.architecture(event) for event in events]
-    merged = Archive(found.objectives, _numbered(events)).front
+    merged = {event.candidate for event in front(found.objectives, events)}
     return {
         "study": found.study,
         "islands": list(found.events),
@@ -67,7 +67,7 @@ def columns(found: Found) -> Columns:
         "labels": dict(LABELS),
         "classes": _classes(events),
         **_histories(found),
-        "merged": [int(index in merged) for index in range(len(events))],
+        "merged": [int(event.candidate in merged) for event in events],
         "merged_hypervolume": _merged_hypervolume(found),
         "seconds": [_short(sum(own_timings(event).values())) for event in events],
         "properties": _properties(found, architectures),
@@ -130,12 +130,6 @@ def _histories(found: Found) -> dict[str, list[Any]]:
     return {"until": until, "hypervolume": hypervolume}
 
 
-def _numbered(events: Sequence[Event]) -> Iterator[Event]:
-    """The events with their indices as numbers, which differ between islands."""
-    for index, event in enumerate(events):
-        yield replace(event, candidate=replace(event.candidate, number=index))
-
-
 def _merged_hypervolume(found: Found) -> list[float | int | None]:
     """Of all islands together, after each round in which every island has given its next candidate."""
     archive, after = Archive(found.objectives), []
@@ -170,10 +164,10 @@ def _choices(found: Found, architectures: Sequence[Any]) -> Columns:
 
 def _drawings(found: Found, events: Sequence[Event], architectures: Sequence[Any]) -> Columns:
     """SVG elements of the candidates on an island's front, by index."""
-    fronts = {island: Archive(found.objectives, of).front for island, of in found.events.items()}
+    fronts = {event.candidate for of in found.events.values() for event in front(found.objectives, of)}
     drawn: Columns = {}
     for index, (event, architecture) in enumerate(zip(events, architectures, strict=True)):
-        if event.candidate.number in fronts[event.candidate.island]:
+        if event.candidate in fronts:
             picture = looks.drawing(found.space, architecture)
             drawn |= {} if picture is None else {str(index): picture}
     return drawn

@@ -48,7 +48,7 @@ function tabulatePicks() {
   const table = element("picks"), metrics = common();
   if (!study.picks.length) { table.replaceWith("No candidate has been measured yet."); return; }
   const last = several ? ["on the front of all"] : [];
-  table.append(make("thead", {}, row(["island", "best at", "candidate", ...metrics.map(label), ...last], 3, "th")));
+  table.append(make("thead", {}, row(["island", "as", "candidate", ...metrics.map(label), ...last], 3, "th")));
   let before = null;
   for (const [index, why] of study.picks) {
     const here = study.island[index], cells = metrics.map(metric => quantity(metric, study.metrics[metric][index]));

@@ -17,7 +17,7 @@ const wasOnFront = (index, after) =>
 const shown = () => all.filter(index =>
   measured(index) && state.islands.has(study.island[index]) && (!state.frontOnly || onFront(index)));
 
-const name = index => `${study.islands[study.island[index]]}/${String(study.number[index]).padStart(4, "0")}`;
+const name = index => `${study.islands[study.island[index]]}/${study.number[index]}`;
 const colour = index => study.colours[study.island[index] % study.colours.length];
 const label = metric => {
   const [known, lane] = metric.split("@");

@@ -90,7 +90,7 @@ def test_a_point_under_the_pointer_says_what_it_is(small_study: Found, open_repo
     page = open_report(small_study)
     figure = shown_figure(page, "candidates")
     best = front(small_study.objectives, small_study.events["branches-3"])[0]
-    wanted = f"branches-3/{best.candidate.number:04d}"
+    wanted = f"branches-3/{best.candidate.number}"
     traces = [
         of.find_elements(By.TAG_NAME, "path") for of in figure.find_elements(By.CSS_SELECTOR, ".scatterlayer .points")
     ]
@@ -105,7 +105,7 @@ def test_a_point_under_the_pointer_says_what_it_is(small_study: Found, open_repo
     chosen = page.find_element(By.ID, "chosen")
     WebDriverWait(page, 10).until(lambda _: wanted in chosen.text)
     assert chosen.find_elements(By.CSS_SELECTOR, "svg.arch")
-    assert f"export night {wanted} --out branches-3-{best.candidate.number:04d}.onnx" in (
+    assert f"export night {wanted} --out branches-3-{best.candidate.number}.onnx" in (
         page.find_element(By.ID, "commands").text
     )
 

@@ -48,6 +48,11 @@ SetOption = Annotated[
 AddressOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster's address; without it a local Ray is started.")
 ]
+RetrainingOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides a value of retraining, or data.root; repeatable."),
+]
+AtOnceOption = Annotated[int | None, typer.Option(metavar="N", min=1, help="Train no more than N at a time.")]
 LimitOption = Annotated[
     list[str] | None, typer.Option(metavar="METRIC<=NUMBER", help="What selected candidates keep to; repeatable.")
 ]
@@ -208,12 +213,9 @@ def retrain(
     store: StoreOption = STUDIES,
     limit: LimitOption = None,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Train each N times, from other weights.")] = 1,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrides a value of retraining, or data.root; repeatable."),
-    ] = None,
+    overrides: RetrainingOption = None,
     address: AddressOption = None,
-    at_once: Annotated[int | None, typer.Option(metavar="N", min=1, help="Train no more than N at a time.")] = None,
+    at_once: AtOnceOption = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -263,6 +265,57 @@ def report(
         except OSError as error:
             raise ValueError(f"--out {file} cannot be written: {error.strerror}") from None
         out.print(f"{file} ({len(page) / 1e6:.1f} MB): open it in a browser", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def trust(
+    study: StudyArgument,
+    store: StoreOption = STUDIES,
+    sampled: Annotated[int, typer.Option(metavar="N", min=0, help="Random networks of each island.")] = 10,
+    random: Annotated[int, typer.Option(metavar="N", min=0, help="Random ones as large as the best found one.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Train each N times, from other weights.")] = 1,
+    fine_tune: Annotated[
+        int, typer.Option(metavar="STEPS", min=0, help="Try the supernet fine-tuned for each island, too.")
+    ] = 0,
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="STUDY", help="Try another study's weights, too; repeatable.")
+    ] = None,
+    overrides: RetrainingOption = None,
+    address: AddressOption = None,
+    at_once: AtOnceOption = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Train in this process, without Ray.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out how far the scores of a study can be believed.
+
+    Trains random, found and distorted networks from scratch, and compares: rank correlation with the scores that the
+    search saw, found against random networks of their size, the noise of a score. Trainings are kept, and shared with
+    `retrain`: Ctrl-C stops it, the same command goes on, a larger one adds to it.
+    """
+    with sentences():
+        from jobs import trust as job
+        from jobs.progress import Display
+        from jobs.trust_tables import summary, tables
+
+        plan = job.Plan(sampled, random, seeds, fine_tune, tuple(also or ()))
+        display = Display(err if as_json else out)
+        evidence = job.gather(
+            _study(study, store),
+            plan,
+            overrides or [],
+            display,
+            address=address,
+            in_process=in_process,
+            at_once=at_once,
+        )
+        if as_json:
+            print(json.dumps(summary(evidence)))
+        else:
+            for table in tables(evidence):
+                out.print(table)
+        if evidence.left:
+            display.say(f"stopped with {evidence.left} trainings left: the same command goes on")
+            raise typer.Exit(EXIT_CODES[EndReason.STOPPED])
 
 
 @app.command()

@@ -23,19 +23,16 @@ from infra.stores import STUDIES, StudyStore, make_store
 from jobs.composition import load_data, make_network_space
 from jobs.progress import Display
 from jobs.recipe_file import load_recipe
+from jobs.scoring import TOGETHER, shared_miou
 from orchestrator.config import Recipe
-from orchestrator.evaluation.evaluator import SegmentationEvaluator
-from orchestrator.records import Candidate, Measurement
 from orchestrator.study import create_study, read_weights
 from search_spaces.alone import AloneSpace
-from search_spaces.base import NetworkSpace, architecture_id
+from search_spaces.base import NetworkSpace
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.supernet import Weights
 from search_spaces.tasks.segmentation import confusion, mean_iou
+from search_spaces.training.settings import RetrainingSettings
 from search_spaces.training.trainer import SupernetTrainer
-
-TOGETHER = 6
-"""Subnets that are evaluated at once."""
 
 
 def supernet(
@@ -88,8 +85,8 @@ def measure(
     drawn = {
         island: [space.decode(island, space.sample(island, rng)) for _ in range(subnets)] for island in space.islands
     }
-    scores = {island: _scores(recipe, space, data, weights, drawn[island]) for island in space.islands}
-    largest = _scores(recipe, space, data, weights, [space.largest(rng) for _ in range(TOGETHER)])
+    scores = {island: shared_miou(space, weights, data, recipe.evaluation, drawn[island]) for island in space.islands}
+    largest = shared_miou(space, weights, data, recipe.evaluation, [space.largest(rng) for _ in range(TOGETHER)])
     rows = []
     for index in range(alone):
         island = space.islands[index % len(space.islands)]
@@ -121,34 +118,15 @@ def measure(
     }
 
 
-def _scores(
-    recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, weights: Weights, architectures: Sequence[Any]
-) -> list[float]:
-    """mIoU of each architecture under the recipe's evaluation protocol."""
-    evaluator = SegmentationEvaluator(space, weights, data, recipe.evaluation, recipe.latency)
-    found = []
-    candidates = [
-        Candidate(*space.encode(one)[:1], number, space.encode(one)[1], architecture_id(one))
-        for number, one in enumerate(architectures)
-    ]
-    for start in range(0, len(candidates), TOGETHER):
-        for result in evaluator.score(candidates[start : start + TOGETHER]):
-            assert isinstance(result, Measurement), result.message
-            found.append(result.metrics["miou"])
-    return found
-
-
 def train_alone(recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, architecture: Any) -> float:
     """mIoU of the architecture trained from scratch, as long as the supernet and in the same way."""
     assert recipe.training is not None
     only = AloneSpace(space, architecture)
-    settings = recipe.training.model_copy(
-        update={"sandwich": False, "distillation": 0.0, "subnets_per_step": 1, "island_probabilities": None}
-    )
+    settings = RetrainingSettings.like(recipe.training).alone()
     trainer = SupernetTrainer(only, data, settings, recipe.seed)
     for _ in range(settings.steps):
         trainer.train_step()
-    return _scores(recipe, only, data, trainer.weights(), [architecture])[0]
+    return shared_miou(only, trainer.weights(), data, recipe.evaluation, [architecture])[0]
 
 
 def floor_miou(data: SegmentationData) -> float:

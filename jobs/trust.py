@@ -1,0 +1,301 @@
+"""Evidence for or against the scores of a study: `archipelago trust`.
+
+Random networks of each island, the best that the search found, random ones with as many multiply-adds, and distortions
+of a found one are trained from scratch (as trials of `jobs.retrain`: none is trained twice) and scored with the
+study's weights, with those weights fine-tuned for their island, under other protocols, and with other studies' weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from infra.weights import load_weights
+from jobs.composition import load_data, make_network_space
+from jobs.fine_tuning import fine_tuned
+from jobs.progress import Display
+from jobs.retrain import overridden, retrain, trials
+from jobs.scoring import shared_miou
+from jobs.search import Stop
+from jobs.study import Study
+from jobs.tables import StudyReport
+from orchestrator.archive import front
+from orchestrator.config import Recipe
+from orchestrator.protocols import ObjectMissing
+from orchestrator.retraining import Retrained, Trial
+from orchestrator.sealed import seal, unseal
+from orchestrator.study import read_weights
+from orchestrator.trust import Network
+from search_spaces.base import NetworkSpace, architecture_id
+from search_spaces.complexity import ComplexityCounter
+from search_spaces.data.segmentation import SegmentationData
+from search_spaces.hyctas.distortions import DISTORTIONS
+from search_spaces.supernet import Weights
+
+SEARCH = "as searched"
+"""The score that the search saw."""
+ALL_IMAGES = "all images for recalibration"
+FINE_TUNED = "fine-tuned for each island"
+OTHER_SUBSETS = 4
+"""Other subsets of recalibration images, for the noise of a score."""
+MACS_TOLERANCE = 0.05
+"""How far a random network's multiply-adds may be from the found one's."""
+MOST_DRAWS = 20_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much evidence is wanted."""
+
+    sampled: int = 10
+    """Random networks of each island, for the rank correlation."""
+    random: int = 5
+    """Random networks of each island with as many multiply-adds as the best one found. The paper: 5."""
+    seeds: int = 1
+    """Trainings of each network."""
+    fine_tuning_steps: int = 0
+    """Steps for which the supernet is fine-tuned for each island; 0: it is not."""
+    also: Sequence[str] = ()
+    """Studies over the same space and data whose weights score the networks too."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that evidence is wanted of."""
+
+    group: str
+    island: str
+    name: str
+    architecture: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found, as far as it goes."""
+
+    study: str
+    retraining: Mapping[str, Any]
+    """Settings by which networks were trained from scratch."""
+    networks: Sequence[Network]
+    noise: Mapping[str, Sequence[float]]
+    """By architecture: mIoU with shared weights under other recalibration subsets."""
+    left: int = 0
+    """Trainings that were not done."""
+
+
+def gather(
+    study: Study,
+    plan: Plan,
+    overrides: Sequence[str],
+    display: Display,
+    *,
+    address: str | None,
+    in_process: bool,
+    at_once: int | None,
+) -> Evidence:
+    """Trains and scores what the plan asks for, and keeps the evidence in the store.
+
+    Raises:
+        ValueError: the study has no networks, no candidates or no weights, or something in the plan cannot be done.
+        StoreError, TrainingFailed: as in `jobs.retrain.retrain`.
+    """
+    report = StudyReport.read(study)
+    recipe = overridden(report.recipe, overrides)
+    data = load_data(recipe)
+    torch.set_num_threads(recipe.workers.threads)
+    space = make_network_space(recipe, data.n_classes)
+    subjects = list(_subjects(report, recipe, space, data, plan))
+    weights = _weights(study)
+    signals = Stop()
+    with signals.listening():
+        display.say(f"scoring {len(subjects)} networks with shared weights")
+        shared = dict(_shared(study, recipe, space, data, weights, subjects, plan, display, signals))
+        noise = _noise(recipe, space, data, weights, subjects)
+        wanted = _trials(recipe, data, subjects, plan.seeds)
+        names = {architecture_id(one.architecture): one.name for one in reversed(subjects)}
+        results = retrain(
+            recipe, study.store, wanted, display, signals,
+            lambda trial: f"{names[trial.architecture_id]} seed {trial.seed}",
+            address=address, in_process=in_process, at_once=at_once,
+        )  # fmt: skip
+    networks = _networks(recipe, space, data, subjects, shared, results)
+    retraining = recipe.retraining.model_dump(mode="json") if recipe.retraining else {}
+    evidence = Evidence(study.name, retraining, networks, noise, len(wanted) - len(results))
+    _write(study, evidence)
+    return evidence
+
+
+def read_evidence(study: Study) -> Evidence | None:
+    """The evidence that the study's store holds; None: nobody has gathered any.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        body = unseal(study.store.read(_key(study)))
+    except ObjectMissing:
+        return None
+    networks = [Network(**network) for network in body.pop("networks")]
+    return Evidence(networks=networks, **body)
+
+
+def _key(study: Study) -> str:
+    return f"{study.name}/trust.json"
+
+
+def _write(study: Study, evidence: Evidence) -> None:
+    try:
+        before = study.store.read(_key(study))
+    except ObjectMissing:
+        before = None
+    study.store.replace(_key(study), seal(asdict(evidence)), before)
+
+
+def _weights(study: Study) -> Weights:
+    digest = read_weights(study.store, study.name)
+    if digest is None:
+        raise ValueError(f"study {study.name} has no weights yet: go on with it by `archipelago resume {study.name}`")
+    return load_weights(study.store, study.name, digest)
+
+
+# ---- which networks
+
+
+def _subjects(
+    report: StudyReport, recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, plan: Plan
+) -> Iterator[Subject]:
+    """Random ones, found ones with random ones of their size, and distortions of the last found one."""
+    macs = _macs_counter(space, data)
+    for place, island in enumerate(space.islands):
+        rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 5, place]))
+        for index in range(plan.sampled):
+            yield Subject("sampled", island, f"{island} sampled {index}", _draw(space, island, rng))
+        best = front(report.objectives, report.events[island])
+        if not best:
+            continue
+        found = space.decode(island, best[0].candidate.genotype)
+        yield Subject("searched", island, f"{island}/{best[0].candidate.number}", found)
+        for index, network in enumerate(_of_size(space, island, macs, macs(found), plan.random, rng)):
+            yield Subject("random", island, f"{island} random {index}", network)
+        if island == space.islands[-1]:
+            yield from _distorted(space, island, found, rng)
+
+
+def _macs_counter(space: NetworkSpace[Any], data: SegmentationData) -> Callable[[Any], int]:
+    counter, shape = ComplexityCounter(space.build), (1, 3, *data.validation.size)
+    return lambda architecture: counter.count(space.lower(architecture), shape).macs
+
+
+def _draw(space: NetworkSpace[Any], island: str, rng: np.random.Generator) -> Any:
+    return space.decode(island, space.sample(island, rng))
+
+
+def _of_size(
+    space: NetworkSpace[Any],
+    island: str,
+    macs: Callable[[Any], int],
+    wanted: int,
+    count: int,
+    rng: np.random.Generator,
+) -> list[Any]:
+    """`count` random networks within `MACS_TOLERANCE` of the wanted size, or as many as were found."""
+    found: list[Any] = []
+    for _ in range(MOST_DRAWS if count else 0):
+        network = _draw(space, island, rng)
+        if abs(macs(network) / wanted - 1) <= MACS_TOLERANCE:
+            found.append(network)
+        if len(found) == count:
+            break
+    return found
+
+
+def _distorted(space: NetworkSpace[Any], island: str, found: Any, rng: np.random.Generator) -> Iterator[Subject]:
+    for name, distortion in DISTORTIONS.items():
+        network = distortion(found, rng)
+        if network is not None and network != found and not space.violations(network):
+            yield Subject("distorted", island, name, network)
+
+
+# ---- what they score
+
+
+def _shared(
+    study: Study,
+    recipe: Recipe,
+    space: NetworkSpace[Any],
+    data: SegmentationData,
+    weights: Weights,
+    subjects: Sequence[Subject],
+    plan: Plan,
+    display: Display,
+    stop: Callable[[], bool],
+) -> Iterator[tuple[str, list[float]]]:
+    """By the name of weights or protocol, the mIoU of each subject."""
+    networks = [one.architecture for one in subjects]
+    yield SEARCH, shared_miou(space, weights, data, recipe.evaluation, networks)
+    every = recipe.evaluation.model_copy(update={"recalibration_images": len(data.train)})
+    if every.recalibration_images > recipe.evaluation.recalibration_images:
+        yield ALL_IMAGES, shared_miou(space, weights, data, every, networks)
+    if plan.fine_tuning_steps:
+        scores: dict[int, float] = {}
+        for island in space.islands:
+            tuned = fine_tuned(recipe, study.store, data, weights, island, plan.fine_tuning_steps, display, stop)
+            places = [place for place, one in enumerate(subjects) if one.island == island]
+            found = shared_miou(space, {**weights, **tuned}, data, recipe.evaluation, [networks[p] for p in places])
+            scores |= dict(zip(places, found, strict=True))
+        yield FINE_TUNED, [scores[place] for place in range(len(subjects))]
+    for name in plan.also:
+        other = Study.at(name, study.store.where)
+        yield name, shared_miou(space, _weights(other), data, recipe.evaluation, networks)
+
+
+def _noise(
+    recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, weights: Weights, subjects: Sequence[Subject]
+) -> dict[str, list[float]]:
+    """Scores of the subjects that were not distorted under other recalibration subsets, by architecture."""
+    networks = [one.architecture for one in subjects if one.group != "distorted"]
+    columns = []
+    for seed in range(1, OTHER_SUBSETS + 1):
+        protocol = recipe.evaluation.model_copy(update={"seed": recipe.evaluation.seed + seed})
+        columns.append(shared_miou(space, weights, data, protocol, networks))
+    names = map(architecture_id, networks)
+    return {name: list(scores) for name, scores in zip(names, zip(*columns, strict=True), strict=True)}
+
+
+def _trials(recipe: Recipe, data: SegmentationData, subjects: Sequence[Subject], seeds: int) -> list[Trial]:
+    """All subjects once, then all of them again: what is stopped has something of each."""
+    wanted = trials(recipe, data, [(one.island, one.architecture) for one in subjects], seeds)
+    return sorted(wanted, key=lambda trial: trial.seed)
+
+
+def _networks(
+    recipe: Recipe,
+    space: NetworkSpace[Any],
+    data: SegmentationData,
+    subjects: Sequence[Subject],
+    shared: Mapping[str, Sequence[float]],
+    results: Sequence[Retrained],
+) -> list[Network]:
+    """The subjects with all scores that there are."""
+    macs = _macs_counter(space, data)
+    found = []
+    for place, one in enumerate(subjects):
+        name = architecture_id(one.architecture)
+        mine = sorted((r for r in results if r.trial.architecture_id == name and r.metrics), key=lambda r: r.trial.seed)
+        found.append(
+            Network(
+                one.group,
+                one.island,
+                one.name,
+                name,
+                macs(one.architecture),
+                {label: scores[place] for label, scores in shared.items()},
+                [result.metrics["miou"] for result in mine],
+                [result.metrics["test_miou"] for result in mine if "test_miou" in result.metrics],
+            )
+        )
+    return found

@@ -1,0 +1,196 @@
+"""What the evidence says: correlations, found networks against random and distorted ones, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+from rich.text import Text
+
+from jobs.tables import quantity, simple_table
+from jobs.trust import SEARCH, Evidence
+from orchestrator.trust import Correlation, Network, better_share, correlation, deviation, mean, seed_deviation
+
+EVERYWHERE = "all islands"
+COMPARED = ("sampled", "random")
+"""Groups over which scores are correlated: networks that were drawn without looking at a score."""
+
+
+def summary(evidence: Evidence) -> dict[str, Any]:
+    """All figures, for programs."""
+    return {
+        "study": evidence.study,
+        "retraining": dict(evidence.retraining),
+        "left": evidence.left,
+        "correlation": {name: _asdicts(found) for name, found in correlations(evidence.networks, "scratch").items()},
+        "correlation_test": {
+            name: _asdicts(found) for name, found in correlations(evidence.networks, "scratch_test").items()
+        },
+        "searched": searched_rows(evidence.networks),
+        "distorted": distorted_rows(evidence.networks),
+        "noise": noise(evidence),
+        "networks": [asdict(one) for one in evidence.networks],
+    }
+
+
+def _asdicts(found: dict[str, Correlation | None]) -> dict[str, Any]:
+    return {island: one and asdict(one) for island, one in found.items()}
+
+
+def correlations(networks: Sequence[Network], truth: str) -> dict[str, dict[str, Correlation | None]]:
+    """By the name of the shared score, then by island: its correlation with the mean score from scratch.
+
+    truth: the field of `Network` with the scores from scratch.
+    """
+    drawn = [one for one in networks if one.group in COMPARED and getattr(one, truth)]
+    islands = dict.fromkeys(one.island for one in networks)
+    names = dict.fromkeys(name for one in networks for name in one.shared)
+    return {
+        name: {
+            place: _correlation([one for one in drawn if place in (one.island, EVERYWHERE)], name, truth)
+            for place in (*islands, EVERYWHERE)
+        }
+        for name in names
+    }
+
+
+def _correlation(networks: Sequence[Network], name: str, truth: str) -> Correlation | None:
+    return correlation([one.shared[name] for one in networks], [np.mean(getattr(one, truth)) for one in networks])
+
+
+def searched_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
+    """An island a row: the best network that was found against random ones with as many multiply-adds."""
+    rows = []
+    for found in (one for one in networks if one.group == "searched"):
+        random = [one for one in networks if (one.group, one.island) == ("random", found.island) and one.scratch]
+        theirs = [float(np.mean(one.scratch)) for one in random]
+        rows.append(
+            {
+                "island": found.island,
+                "candidate": found.name,
+                "macs": found.macs,
+                "miou_shared": found.shared[SEARCH],
+                "miou": mean(found.scratch),
+                "miou_deviation": deviation(found.scratch),
+                "test_miou": mean(found.scratch_test),
+                "random": len(random),
+                "random_miou_shared": mean([one.shared[SEARCH] for one in random]),
+                "random_miou": mean(theirs),
+                "random_miou_deviation": deviation(theirs),
+                "random_test_miou": mean([float(np.mean(one.scratch_test)) for one in random if one.scratch_test]),
+                "share_of_random_that_is_worse": better_share([float(np.mean(found.scratch))], theirs)
+                if found.scratch
+                else None,
+            }
+        )
+    return rows
+
+
+def distorted_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
+    """The found network, then each of its distortions."""
+    distorted = [one for one in networks if one.group == "distorted"]
+    islands = {one.island for one in distorted}
+    found = [one for one in networks if one.group == "searched" and one.island in islands]
+    return [
+        {
+            "network": one.name,
+            "macs": one.macs,
+            "miou_shared": one.shared[SEARCH],
+            "miou": mean(one.scratch),
+            "test_miou": mean(one.scratch_test),
+        }
+        for one in (*found, *distorted)
+    ]
+
+
+def noise(evidence: Evidence) -> dict[str, float | None]:
+    """How far scores scatter where nothing but chance differs, in mIoU, and how far networks differ."""
+    first = {one.architecture_id: one.shared[SEARCH] for one in evidence.networks}
+    scatter = [np.std([first[name], *others], ddof=1) for name, others in evidence.noise.items()]
+    drawn = [one for one in evidence.networks if one.group in COMPARED]
+    return {
+        "recalibration_deviation": mean([float(one) for one in scatter]),
+        "shared_deviation": deviation([one.shared[SEARCH] for one in drawn]),
+        "seed_deviation": seed_deviation(evidence.networks),
+        "scratch_deviation": deviation([float(np.mean(one.scratch)) for one in drawn if one.scratch]),
+    }
+
+
+def tables(evidence: Evidence) -> list[RenderableType]:
+    """What a person reads."""
+    return [
+        _correlation_table("Kendall's tau (5 % to 95 %), Pearson: shared weights against training from scratch",
+                           correlations(evidence.networks, "scratch")),
+        _correlation_table("The same, trained networks scored on the test split",
+                           correlations(evidence.networks, "scratch_test")),
+        _searched_table(searched_rows(evidence.networks)),
+        _distorted_table(distorted_rows(evidence.networks)),
+        _noise_text(noise(evidence)),
+    ]  # fmt: skip
+
+
+def _correlation_table(title: str, found: dict[str, dict[str, Correlation | None]]) -> RenderableType:
+    islands = next(iter(found.values()), {})
+    table = simple_table(title, ("scored",), tuple(islands))
+    for name, row in found.items():
+        table.add_row(name, *map(_correlation_words, row.values()))
+    table.add_row("networks", *(str(one.n if one else 0) for one in islands.values()))
+    return table
+
+
+def _correlation_words(one: Correlation | None) -> str:
+    return (
+        "–"
+        if one is None
+        else f"{one.kendall:.2f} ({one.kendall_low:.2f} to {one.kendall_high:.2f}), {one.pearson:.2f}"
+    )
+
+
+def _searched_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    names = ("MACs", "shared", "from scratch", "on test", "random", "shared", "from scratch", "on test")
+    table = simple_table("Found networks against random ones of their size, mIoU", ("candidate",), names)
+    for row in rows:
+        table.add_row(
+            row["candidate"],
+            quantity("macs", row["macs"]),
+            quantity("miou", row["miou_shared"]),
+            _with_deviation(row["miou"], row["miou_deviation"]),
+            quantity("miou", row["test_miou"]),
+            str(row["random"]),
+            quantity("miou", row["random_miou_shared"]),
+            _with_deviation(row["random_miou"], row["random_miou_deviation"]),
+            quantity("miou", row["random_test_miou"]),
+        )
+    return table
+
+
+def _distorted_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    table = simple_table(
+        "A found network and its distortions, mIoU", ("network",), ("MACs", "shared", "from scratch", "on test")
+    )
+    for row in rows:
+        table.add_row(
+            row["network"],
+            quantity("macs", row["macs"]),
+            *(quantity("miou", row[name]) for name in ("miou_shared", "miou", "test_miou")),
+        )
+    return table
+
+
+def _with_deviation(value: float | None, spread: float | None) -> str:
+    return quantity("miou", value) + ("" if spread is None else f" ± {spread:.4f}")
+
+
+def _noise_text(found: dict[str, float | None]) -> Text:
+    def words(name: str) -> str:
+        value = found[name]
+        return "unknown" if value is None else f"{value:.4f}"
+
+    return Text(
+        f"Deviations of mIoU, with shared weights: {words('recalibration_deviation')} between recalibration subsets, "
+        f"{words('shared_deviation')} between random networks; from scratch: {words('seed_deviation')} between seeds, "
+        f"{words('scratch_deviation')} between random networks."
+    )

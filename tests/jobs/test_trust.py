@@ -1,0 +1,71 @@
+"""`archipelago trust`: evidence is gathered once, added to, kept in the store, and shared with `retrain`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.file_store import FileStore
+from jobs.study import Study
+from jobs.trust import FINE_TUNED, SEARCH, read_evidence
+from orchestrator.retraining import read_retrained
+from tests.jobs.conftest import TINY, TOY, CommandLine
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """A store with the finished studies `tiny` and `other`."""
+    archipelago = CommandLine(tmp_path_factory.mktemp("trust"))
+    assert archipelago("search", archipelago.recipe(TINY), "--in-process").exit_code == 0
+    assert archipelago("search", archipelago.recipe(TINY, study="other", seed=1), "--in-process").exit_code == 0
+    return archipelago
+
+
+def trust(study: CommandLine, *options: str) -> dict[str, Any]:
+    result = study("trust", "tiny", "--in-process", "--sampled", "3", "--random", "1", *options, "--json")
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_what_the_evidence_has(study: CommandLine) -> None:
+    found = trust(study, "--fine-tune", "2", "--also", "other")
+    groups = {group: [one for one in found["networks"] if one["group"] == group] for group in ("sampled", "searched")}
+    assert len(groups["sampled"]) == 9
+    assert [one["island"] for one in groups["searched"]] == ["branches-1", "branches-2", "branches-3"]
+    assert all(len(one["scratch"]) == 1 for one in found["networks"])
+    assert {SEARCH, FINE_TUNED, "other"} == set(found["correlation"])
+    assert found["correlation"][SEARCH]["all islands"]["n"] >= 9
+    assert found["noise"]["scratch_deviation"] > 0
+    best = {row["island"]: row for row in study.rows("select", "tiny") if "best" in row["roles"]}
+    for row in found["searched"]:
+        assert row["miou_shared"] == best[row["island"]]["miou"]
+        assert row["macs"] == best[row["island"]]["macs"]
+
+
+def test_more_evidence_adds_to_what_there_is(study: CommandLine) -> None:
+    first = trust(study)
+    before = {result.trial.id for result in read_retrained(FileStore(study.store), "tiny")}
+    second = trust(study, "--seeds", "2")
+    for one, two in zip(first["networks"], second["networks"], strict=True):
+        assert two["scratch"][: len(one["scratch"])] == one["scratch"]
+        assert len(two["scratch"]) == 2
+    assert before < {result.trial.id for result in read_retrained(FileStore(study.store), "tiny")}
+    kept = read_evidence(Study.at("tiny", study.address))
+    assert kept is not None
+    assert [list(one.scratch) for one in kept.networks] == [one["scratch"] for one in second["networks"]]
+
+
+def test_the_tables_name_what_was_compared(study: CommandLine) -> None:
+    shown = study("trust", "tiny", "--in-process", "--sampled", "3", "--random", "1").stdout
+    assert "Kendall's tau" in shown
+    assert "between recalibration subsets" in " ".join(shown.split())
+
+
+def test_a_space_without_networks_has_no_evidence(archipelago: CommandLine) -> None:
+    assert archipelago("search", archipelago.recipe(TOY), "--in-process").exit_code == 0
+    result = archipelago("trust", "toy", "--in-process")
+    assert result.exit_code == 2
+    assert "which has no networks to train" in result.stderr

@@ -72,7 +72,14 @@ class SamplerSettings(Settings):
 
     name: Literal["nsga2", "optuna-nsga2", "optuna-nsga3", "optuna-tpe", "random"] = "nsga2"
     mode: Literal["generational", "steady-state"] = "generational"
-    """`generational`: the paper's NSGA-II; `steady-state`: (mu + 1) survival, no barrier. For nsga2 alone."""
+    """`generational`: the paper's NSGA-II; `steady-state`: (mu + 1) survival, no barrier. For nsga2 alone.
+
+    Take generational where evaluations are what counts: however many workers there are, it learns as from one, but no
+    more of them than `population_size` have work, and all wait for the last of a generation. Take steady-state where
+    time counts, or workers are few: it keeps all of them busy, but at least `workers.window` + 1 candidates are
+    random, and each later one knows nothing of the `workers.window` before it. With 64 workers, a window of 128 and
+    durations that vary by a quarter it evaluates two and a half times as many candidates in the same time as
+    generational at a population of 40, and has found more by then; but less after as many evaluations."""
     population_size: int = Field(default=40, ge=2)
     """Candidates in a generation; the first generation is random, and so is all of a budget that is no larger."""
     crossover_probability: float = Field(default=0.9, ge=0, le=1)
@@ -116,7 +123,9 @@ class WorkerSettings(Settings):
     """Bytes of activations and weights that a worker may take for a batch; a batch that needs more is cut. Changes no
     result."""
     window: PositiveInt = 40
-    """How far the sampler may ask ahead of the results that it has been told, in candidates."""
+    """How far the sampler may ask ahead of the results that it has been told, in candidates. Twice as many as all
+    workers have in hand keep them busy where durations vary by a quarter; fewer make a steady-state search learn sooner
+    and its workers wait (64 workers, `batch` 1: busy 0.999 of their time at 128, 0.84 at 80, 0.76 at 70)."""
     order: Literal["ordered", "unordered"] = "ordered"
     """`ordered`: the sampler is told by number, so that workers change no result; `unordered`: by arrival, for
     durations with a heavy tail, so that nothing waits for a straggler. Either is resumed exactly."""

@@ -1,7 +1,12 @@
 """Candidates per second of work that takes no time: through our search on Ray, and through Ray Tune with Optuna.
 
-Both have as many actors, and are given what makes them fast. Tune's actors are used again, nothing is printed, and its
-start-up is not counted; ours get candidates in batches.
+What is compared is what a user gets who says no more than how many actors there are. Our search then goes by
+generations, and gives a worker up to `workers.batch` candidates in a call, as many as the window lets it have; a trial
+of Tune is one candidate. `batch 1` is our search without generations, a candidate a call, its window twice the workers.
+
+Ours keeps its journal on the disk. Tune is given what makes it fast: its actors are used again, nothing is printed, and
+its start-up is not counted. The sides take turns, and the medians of their rounds count, for other work on the machine
+would else hit one of them.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +24,41 @@ from infra.ray_pool import RayPool
 from jobs.bench.searches import ISLAND, bench_journal, bench_recipe, bench_search, bench_store
 from jobs.bench.stand_ins import NO_TIME, IdleFactory
 from jobs.composition import make_space
+from orchestrator.config import Recipe, SamplerSettings, WorkerSettings
 from search_spaces.base import digest
 
-BATCH = 8
-"""Candidates that our search gives a worker at once, as it would with networks."""
+ROUNDS = 3
+OURS, BATCH_1, TUNE = "search", "search, batch 1", "tune"
 
 
-def search_rate(candidates: int, workers: int) -> float:
+def rates(trials: int, more: int, workers: int, say: Callable[[str], None]) -> dict[str, list[float]]:
+    """Candidates per second of each side, by round; Tune gets `trials` of them, our search `more` times as many."""
+    defaults = WorkerSettings()
+    sides: dict[str, Callable[[], float]] = {
+        OURS: lambda: search_rate(
+            bench_recipe(
+                more * trials,
+                workers=workers,
+                window=defaults.window,
+                batch=defaults.batch,
+                mode=SamplerSettings().mode,
+            )
+        ),
+        BATCH_1: lambda: search_rate(bench_recipe(more * trials, workers=workers, window=2 * workers)),
+        TUNE: lambda: tune_rate(trials, workers),
+    }
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(ROUNDS):
+        for name, side in sides.items():
+            found[name].append(side())
+            say(f"round {number + 1}, {name}: {found[name][-1]:.2f} candidates a second")
+    return found
+
+
+def search_rate(recipe: Recipe) -> float:
     """Candidates per second of our search, journal and all, when its workers are ready."""
-    recipe = bench_recipe(candidates, workers=workers, window=2 * BATCH * workers, batch=BATCH)
+    candidates, workers = recipe.budget.evaluations_per_island, recipe.workers.count
+    assert workers is not None, "the bench says how many"
     with tempfile.TemporaryDirectory(prefix="archipelago-bench-") as folder:
         gathering = Path(folder, "gathering")
         gathering.mkdir()

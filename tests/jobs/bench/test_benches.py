@@ -62,6 +62,8 @@ def test_cluster_measures_real_actors() -> None:
     for mode in ("steady-state", "generational"):
         assert all(0 < share <= 1 for share in figures["busy_real"][mode].values())
     assert figures["ratio_to_tune"] > 0
+    assert figures["ratio_to_tune_batch_1"] > 0
+    assert {len(of) for of in figures["rates_per_s_by_round"].values()} == {3}
     assert figures["uss_bytes_per_copying_worker"] - figures["uss_bytes_per_worker"] > 50 * 2**20
 
 

@@ -1,7 +1,9 @@
 // The figures: each a function that returns Plotly's traces and layout for what is shown now.
 
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "cross", "x"];
-const SCALE = "Viridis";
+const dark = matchMedia("(prefers-color-scheme: dark)");
+// Later generations stand out from the ground more than earlier ones.
+const generations = () => ({colorscale: "Viridis", reversescale: !dark.matches, cmin: 0, cmax: Math.max(1, ...new Set(study.generation))});
 const css = property => getComputedStyle(document.documentElement).getPropertyValue(property).trim();
 const [up, across] = [study.objectives[0].name, study.objectives[1]?.name ?? "number"];
 const column = metric => metric === "number" ? study.number : study.metrics[metric] ?? [];
@@ -30,8 +32,7 @@ function marker(indices, island, front) {
   const one = {size: front ? 9 : 5.5, opacity: front ? 1 : byGeneration ? 0.75 : 0.35, line: outline,
     symbol: byGeneration || front ? SYMBOLS[island % SYMBOLS.length] : "circle"};
   if (!byGeneration) return {...one, color: study.colours[island % study.colours.length]};
-  return {...one, color: pick(study.generation, indices), colorscale: SCALE, cmin: 0,
-    cmax: Math.max(1, ...new Set(study.generation)), showscale: false};
+  return {...one, color: pick(study.generation, indices), ...generations(), showscale: false};
 }
 
 function points(indices, island, front, x, y, words) {
@@ -68,7 +69,7 @@ function candidates() {
 
 function generationBar() {
   return {type: "scatter", mode: "markers", x: [null], y: [null], showlegend: false, hoverinfo: "skip",
-    marker: {color: [0], colorscale: SCALE, cmin: 0, cmax: Math.max(1, ...new Set(study.generation)), showscale: true,
+    marker: {color: [0], ...generations(), showscale: true,
       colorbar: {title: {text: "generation", side: "right"}, thickness: 12, outlinewidth: 0}}};
 }
 
@@ -120,7 +121,7 @@ function hypervolume() {
 }
 
 function properties() {
-  const now = shown(), numeric = {...study.metrics, ...study.properties};
+  const now = shown(), numeric = {...Object.fromEntries(common().map(metric => [metric, study.metrics[metric]])), ...study.properties};
   const known = values => new Set(values).size > 1 && now.every(index => values[index] != null);
   const dimensions = Object.entries(numeric).filter(([, values]) => known(values)).slice(0, 14)
     .map(([metric, values]) => ({label: label(metric).replace(" cells", ""), values: pick(values, now),
@@ -128,7 +129,7 @@ function properties() {
   const byGeneration = state.colour === "generation", last = Math.max(1, study.islands.length - 1);
   const bands = study.islands.map((_, island) => [several ? island / last : 0, study.colours[island % study.colours.length]]);
   const line = byGeneration
-    ? {color: pick(study.generation, now), colorscale: SCALE, cmin: 0, cmax: Math.max(1, ...new Set(study.generation))}
+    ? {color: pick(study.generation, now), ...generations()}
     : {color: pick(study.island, now), colorscale: bands.length > 1 ? bands : [bands[0], [1, bands[0][1]]], cmin: 0, cmax: last};
   return {traces: dimensions.length ? [{type: "parcoords", dimensions, line, labelangle: -18, labelside: "top",
     unselected: {line: {opacity: 0.04}}, labelfont: {size: 12}, tickfont: {size: 11}, rangefont: {size: 10, color: "rgba(0,0,0,0)"}}] : [],
@@ -154,7 +155,7 @@ function operators() {
     const last = down === rows.length - 1, wide = side ? [0.53, 1] : [0, 0.47];
     axes[`xaxis${end}`] = axis("", {title: {text: last && row ? "layer" : "", standoff: 4}, type: "category", domain: wide,
       anchor: `y${end}`, showgrid: false, showticklabels: last});
-    axes[`yaxis${end}`] = axis("", {title: {text: side ? "" : row, standoff: 4}, domain: [low, top], range: [0, 1], anchor: `x${end}`,
+    axes[`yaxis${end}`] = axis("", {title: {text: side ? "" : row, standoff: 4, font: {size: 12}}, domain: [low, top], range: [0, 1], anchor: `x${end}`,
       tickformat: ".0%", nticks: 3, showticklabels: !side});
     if (!down) notes.push({text: side ? "on the fronts" : "all candidates", x: wide[0], y: 1, xref: "paper", yref: "paper",
       xanchor: "left", yanchor: "bottom", showarrow: false});

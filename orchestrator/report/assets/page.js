@@ -38,7 +38,13 @@ function dotted(island) {
   return make("span", {}, dot, study.islands[island]);
 }
 
-const common = () => Object.keys(study.metrics).filter(metric => metric.split("@")[0] in study.labels);
+// A metric of a candidate, with a mark where a latency is not to be relied on.
+function reading(metric, index) {
+  const text = quantity(metric, study.metrics[metric][index]), [known, lane] = metric.split("@");
+  const unsteady = study.metrics["latency_unsteady" + (lane ? `@${lane}` : "")];
+  if (known !== "latency_ms" || !unsteady?.[index]) return text;
+  return make("span", {className: "unsteady", title: "unsteady: the device was not at rest while this was measured", textContent: `~ ${text}`});
+}
 
 function row(cells, words, tag = "td") {
   return make("tr", {}, ...cells.map((cell, at) => make(tag, {className: at < words ? "word" : ""}, cell)));
@@ -51,7 +57,7 @@ function tabulatePicks() {
   table.append(make("thead", {}, row(["island", "as", "candidate", ...metrics.map(label), ...last], 3, "th")));
   let before = null;
   for (const [index, why] of study.picks) {
-    const here = study.island[index], cells = metrics.map(metric => quantity(metric, study.metrics[metric][index]));
+    const here = study.island[index], cells = metrics.map(metric => reading(metric, index));
     const line = row([here === before ? "" : dotted(here), why, name(index), ...cells,
       ...(several ? [study.merged[index] ? "yes" : "–"] : [])], 3);
     line.className = here === before ? "chooses" : "chooses first";
@@ -64,7 +70,16 @@ function tabulatePicks() {
 
 function numbers(index) {
   return Object.entries(study.metrics).filter(([, values]) => values[index] != null)
-    .map(([metric, values]) => make("div", {}, make("span", {textContent: label(metric)}), quantity(metric, values[index])));
+    .map(([metric, values]) => make("div", {}, make("span", {textContent: label(metric)}), reading(metric, index)));
+}
+
+function legend() {
+  const kinds = study.choices.kinds.map((kind, code) => {
+    const patch = make("i");
+    patch.style.background = study.choices.colours[code];
+    return make("span", {}, patch, kind);
+  });
+  return make("div", {className: "legend"}, ...kinds, "height of a cell: its width");
 }
 
 function look(index) {
@@ -79,7 +94,7 @@ function choose(index) {
   const classes = Object.entries(study.classes).filter(([, values]) => values[index] != null)
     .map(([of, values]) => make("div", {}, make("span", {textContent: of}), values[index].toFixed(3)));
   element("chosen").replaceChildren(make("h3", {}, [name(index), standing(index)].filter(Boolean).join(" · ")), make("div", {className: "numbers"}, ...numbers(index)),
-    look(index), ...(classes.length ? [make("div", {className: "classes"}, ...classes)] : []));
+    look(index), ...(index in study.drawings ? [legend()] : []), ...(classes.length ? [make("div", {className: "classes"}, ...classes)] : []));
   element("commands").replaceChildren(...study.commands.map(command => {
     const text = command.replaceAll("{candidate}", name(index)).replaceAll("{file}", name(index).replace("/", "-"));
     const button = make("button", {type: "button", textContent: "copy", onclick: async () => {
@@ -100,12 +115,7 @@ function card(index) {
 
 function listNetworks() {
   const list = element("network-list"), picked = new Set(study.picks.map(([index]) => index));
-  const kinds = study.choices.kinds.map((kind, code) => {
-    const patch = make("i");
-    patch.style.background = study.choices.colours[code];
-    return make("span", {}, patch, kind);
-  });
-  list.append(make("div", {className: "legend"}, ...kinds, "height of a cell: its width"));
+  list.append(legend());
   study.islands.forEach((island, number) => {
     const front = all.filter(index => study.island[index] === number && onFront(index));
     front.sort((a, b) => (column(up)[b] - column(up)[a]) * (study.objectives[0].maximised ? 1 : -1));
@@ -199,12 +209,13 @@ function begin() {
     if (isIntersecting) draw(target.id);
   }), {rootMargin: "300px"});
   Object.keys(FIGURES).forEach(id => watcher.observe(element(id)));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => refresh());
+  dark.addEventListener("change", () => refresh());
   window.addEventListener("beforeprint", () => Object.keys(FIGURES).forEach(draw));
   draw("figure-candidates");
   document.documentElement.dataset.readyMs = Math.round(performance.now());
 }
 
+element("figure-operators").style.height = `${150 + 115 * new Set(study.choices.places.map(([row]) => row)).size}px`;
 leaveOut();
 setFilters();
 tabulatePicks();

@@ -23,6 +23,7 @@ const label = metric => {
   const [known, lane] = metric.split("@");
   return (study.labels[known] ?? known.replaceAll("_", " ")) + (lane ? ` @${lane}` : "");
 };
+const common = () => Object.keys(study.metrics).filter(metric => metric.split("@")[0] in study.labels);
 const escaped = text => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 function quantity(metric, value) {
@@ -47,8 +48,8 @@ function standing(index) {
 }
 
 function summary(index) {
-  const numbers = Object.entries(study.metrics).filter(([metric, values]) => metric in study.labels && values[index] != null)
-    .map(([metric, values]) => `${label(metric)} ${quantity(metric, values[index])}`);
+  const numbers = common().filter(metric => study.metrics[metric][index] != null)
+    .map(metric => `${label(metric)} ${quantity(metric, study.metrics[metric][index])}`);
   return [`<b>${escaped(name(index))}</b>  generation ${study.generation[index]}`, standing(index), ...numbers,
     ...escaped(study.words[index]).split(" | ")].filter(Boolean).join("<br>");
 }

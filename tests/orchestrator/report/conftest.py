@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,14 @@ def hyctas_study(candidates: int) -> Found:
             candidate = Candidate(island, number, genotype, architecture_id(architecture))
             found.append(Event(candidate, made_up(architecture, number, rng)))
     return Found("night", Objectives.from_settings(LATENCY_AND_MIOU), space, events, generation_size=40)
+
+
+def failed(found: Found) -> Found:
+    """The study with its failures alone."""
+    events = {
+        island: [event for event in of if isinstance(event.result, Failure)] for island, of in found.events.items()
+    }
+    return replace(found, events=events)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from orchestrator.archive import front
 from orchestrator.report.columns import Found
 from orchestrator.report.page import Texts, report_html
-from tests.orchestrator.report.conftest import MESSAGE
+from tests.orchestrator.report.conftest import MESSAGE, failed
 from tests.orchestrator.report.test_columns import toy_found
 
 TEXTS = Texts({"seeks": "high mIoU"}, "study: night\n", ("archipelago export night {candidate} --out {file}.onnx",))
@@ -163,6 +163,15 @@ def test_other_numbers_of_objectives_are_drawn(count: int, open_report: Open) ->
     page = open_report(toy_found(*names[:count]))
     for name in ("candidates", "evolution", "hypervolume", "properties"):
         shown_figure(page, name)
+    assert severe(page) == []
+
+
+def test_a_study_in_which_everything_failed_has_a_page(small_study: Found, open_report: Open) -> None:
+    page = open_report(failed(small_study))
+    assert "0 on their islands' fronts, 3 failed" in page.find_element(By.CLASS_NAME, "lead").text
+    assert MESSAGE in page.find_element(By.ID, "failure-list").text
+    for name in ("candidates", "evolution", "hypervolume"):
+        page.execute_script(f"document.getElementById('figure-{name}').scrollIntoView()")
     assert severe(page) == []
 
 

@@ -13,6 +13,7 @@ from orchestrator.report.columns import Found
 from orchestrator.report.pictures import pictures
 from orchestrator.report.words import COLOURS
 from search_spaces.hyctas.drawing import PALETTE
+from tests.orchestrator.report.conftest import failed
 from tests.orchestrator.report.test_columns import toy_found
 from tests.orchestrator.report.test_fronts import has_colour, pixels
 
@@ -42,6 +43,10 @@ def test_evolution_is_for_two_objectives(objectives: int) -> None:
 
 def test_nothing_found_is_no_picture(small_study: Found) -> None:
     assert pictures(replace(small_study, events={"branches-1": ()})) == {}
+
+
+def test_a_study_in_which_everything_failed_is_drawn(small_study: Found) -> None:
+    assert list(pictures(failed(small_study))) == ALL
 
 
 def test_a_single_candidate_is_drawn(small_study: Found) -> None:

@@ -169,6 +169,7 @@ function time() {
   const traces = stages.map((stage, number) => ({type: "bar", orientation: "h", name: stage, y: study.busy.map(row => row.worker),
     x: study.busy.map(row => row.stages[stage] ?? 0), marker: {color: study.colours[number % study.colours.length]},
     hovertemplate: `${stage}: %{x:,.0f} s<extra></extra>`}));
-  return {traces: study.busy.length ? traces : [], layout: layout({barmode: "stack", xaxis: axis("", {title: {text: "seconds", standoff: 8}}),
+  return {traces: study.busy.length ? traces : [], layout: layout({barmode: "stack", legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal"},
+    xaxis: axis("", {title: {text: "seconds", standoff: 8}}),
     yaxis: axis("", {title: {text: ""}, autorange: "reversed"})})};
 }

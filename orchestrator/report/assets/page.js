@@ -143,7 +143,7 @@ function tabulateWorkers() {
 function listFailures() {
   const list = element("failure-list");
   if (!study.failures.length) { list.textContent = "No candidate has failed."; return; }
-  const table = make("table", {}, make("thead", {}, row(["kind", "message", "candidates", ""], 2, "th")));
+  const table = make("table", {}, make("thead", {}, row(["kind", "message", "candidates", "such as"], 2, "th")));
   for (const failure of study.failures) {
     const line = row([failure.kind, failure.message, String(failure.candidates.length), failure.candidates.slice(0, 3).map(name).join(", ")], 2);
     line.children[1].classList.add("long");

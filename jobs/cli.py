@@ -320,24 +320,33 @@ def trust(
 
 @app.command()
 def complexity(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Networks in the JSON format of the HyCTAS authors.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Networks of HyCTAS or transformers of HR-NAS, as JSON.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
-    """Count parameters and multiply-adds of networks.
+    """Count parameters and multiply-adds of networks, or of lightweight transformers.
 
-    Semantic head only, without auxiliary heads. Multiply-adds are those of convolutions and matrix products over one
-    input of the size that the file states, fusions at strides 16 and 32 included.
+    Networks in the format of the HyCTAS authors: semantic head only, without auxiliary heads. Multiply-adds are those
+    of convolutions and matrix products over one input of the size that the file states, fusions at strides 16 and 32
+    included. Lightweight transformers of HR-NAS, listed under `transformer`: in the form of the authors' code.
     """
     with sentences():
+        from jobs.tables import complexity_table, transformers_table
+        from search_spaces.hrnas.published import lists_transformers, read_transformers
         from search_spaces.hyctas.published import read_networks
 
-        counts = read_networks(_json_document(file), str(file))
+        document = _json_document(file)
+        if lists_transformers(document):
+            transformers = read_transformers(document, str(file))
+            rows, table = [asdict(one) for one in transformers], transformers_table(transformers)
+        else:
+            networks = read_networks(document, str(file))
+            rows, table = [asdict(one) for one in networks], complexity_table(networks)
         if as_json:
-            print(json.dumps([asdict(count) for count in counts]))
-            return
-        from jobs.tables import complexity_table
-
-        out.print(complexity_table(counts))
+            print(json.dumps(rows))
+        else:
+            out.print(table)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from orchestrator.protocols import ObjectMissing
 from orchestrator.records import Event, Measurement
 from orchestrator.study import read_study, read_weights
 from search_spaces.base import SearchSpace
+from search_spaces.hrnas.published import TransformerComplexity
 from search_spaces.hyctas.architecture import LETTERS, WORDS
 from search_spaces.hyctas.published import NetworkComplexity
 from search_spaces.hyctas.settings import HyctasSettings
@@ -173,6 +174,15 @@ def complexity_table(counts: Sequence[NetworkComplexity]) -> Table:
     table = simple_table("", ("network",), ("params", "of the backbone", "MACs"))
     for one in counts:
         table.add_row(one.name, *(f"{count:,}" for count in (one.params_total, one.params_backbone, one.macs)))
+    return table
+
+
+def transformers_table(counts: Sequence[TransformerComplexity]) -> Table:
+    """A lightweight transformer a line."""
+    table = simple_table("", ("tokens",), ("of pixels", "channels", "of the output", "params", "MACs"))
+    for one in counts:
+        outputs = f"{one.c_out} at half size" if one.downsampling else str(one.c_out)
+        table.add_row(str(one.n), f"{one.s} x {one.s}", str(one.c), outputs, f"{one.params:,}", f"{one.macs:,}")
     return table
 
 

@@ -2,8 +2,8 @@
 
 The modules themselves are run on a batch of no images and counted layer by layer, so that a formula cannot drift
 from what a module does (the meta device would do as well, but its kernels are Python: ten times slower). Counted are
-convolutions and the matrix products of attention (the convention of the papers' tables: their "FLOPs" are
-multiply-adds); normalisation, activations, resampling and softmax count nothing.
+convolutions, linear layers and the matrix products of attention (the convention of the papers' tables: their "FLOPs"
+are multiply-adds); normalisation, activations, resampling and softmax count nothing.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def step_cost(build: Callable[[Operation], nn.Module], operation: Operation, *in
         nonlocal elements, macs
         if isinstance(layer, nn.Conv2d):
             macs += batch * layer.weight.numel() * output.shape[2:].numel()
+        if isinstance(layer, nn.Linear):
+            macs += batch * layer.weight.numel() * output.shape[1:-1].numel()
         if isinstance(layer, MultipliesMatrices):
             macs += batch * layer.product_macs(output.shape[2:].numel())
             elements += batch * layer.product_elements(output.shape[2:].numel())

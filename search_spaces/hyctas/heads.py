@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.hyctas.operators import ConvNorm, LightConv2, PixelAttention, half, resize
+from search_spaces.hyctas.operators import LightConv2, PixelAttention
+from search_spaces.layers import ConvNorm, half, resize
 
 PROJECTED_CHANNELS = {(): (), (4,): (48,), (8, 4): (64, 32)}
 """Channels to which a head projects the stem features that it merges in, by their strides."""

@@ -198,6 +198,25 @@ def test_complexity_counts_a_published_network(tmp_path: Path) -> None:
     assert "1,709,746,176" in CliRunner().invoke(app, ["complexity", str(file)]).stdout
 
 
+def test_complexity_counts_lightweight_transformers(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    one = {"n": 8, "s": 4, "c": 64, "h": 16, "w": 16, "c_out": 32, "downsampling": True}
+    file = tmp_path / "transformers.json"
+    file.write_text(json.dumps({"transformer": [one, {"n": 8, "s": 8, "c": 18, "h": 128, "w": 256}]}))
+    result = CliRunner().invoke(app, ["complexity", str(file), "--json"])
+    other = {"n": 8, "s": 8, "c": 18, "h": 128, "w": 256, "c_out": 18, "downsampling": False}
+    assert json.loads(result.stdout) == [
+        {**one, "params": 4512 - 8 * 32 - 2 * 32, "macs": 45312 - 16 * 8 * 32},
+        {**other, "params": 50532, "macs": 429056},
+    ]
+    table = CliRunner().invoke(app, ["complexity", str(file)]).stdout
+    assert "50,532" in table
+    assert "32 at half size" in table
+
+
 @pytest.mark.parametrize("command", ["search", "resume", "status", "front", "candidates", "report", "complexity", "ui"])
 def test_every_command_has_help(command: str, archipelago: CommandLine) -> None:
     from typer.testing import CliRunner

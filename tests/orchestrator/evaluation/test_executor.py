@@ -17,8 +17,8 @@ from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.latency import MIN_RUNS, LatencyMeter
 from orchestrator.evaluation.modules import StepModules, fold_norms
 from search_spaces.base import IMAGE, Operation, Program, Step
-from search_spaces.hyctas.operators import ConvNorm
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.layers import ConvNorm
 from search_spaces.supernet import Weights
 from tests.networks import by_ends, scenes, small_space
 

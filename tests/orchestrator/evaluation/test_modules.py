@@ -8,8 +8,8 @@ from torch import nn
 
 from orchestrator.evaluation.modules import FoldedConv, StepModules, fold_norms
 from search_spaces.base import Operation
-from search_spaces.hyctas.operators import ConvNorm
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.layers import ConvNorm
 from search_spaces.supernet import Weights, cut
 from tests.networks import by_ends
 

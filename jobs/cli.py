@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,6 +61,21 @@ InProcessOption = Annotated[
     bool, typer.Option("--in-process", help="Evaluate in this process, without Ray: for debugging.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class ExportFormat(Enum):
+    """What `export` writes."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
+class ExportOutput(Enum):
+    """What an exported network gives."""
+
+    LOGITS = "logits"
+    CLASSES = "classes"
+    COARSE_LOGITS = "coarse-logits"
 
 
 @contextmanager
@@ -240,6 +256,52 @@ def retrain(
         if ending.left:
             display.say(f"stopped with {ending.left} trials left: the same command goes on")
             raise typer.Exit(EXIT_CODES[EndReason.STOPPED])
+
+
+@app.command()
+def export(
+    study: StudyArgument,
+    candidate: Annotated[str, typer.Argument(metavar="ISLAND/NUMBER", help="The candidate, as `select` prints it.")],
+    form: Annotated[ExportFormat, typer.Option("--format", help="ONNX, or safetensors for `jobs.load_network`.")],
+    file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, or to replace.")],
+    output: Annotated[
+        ExportOutput, typer.Option(help="Logits or classes at the image's size, or logits at the network's stride.")
+    ] = ExportOutput.LOGITS,
+    retrained: Annotated[
+        bool, typer.Option("--retrained", help="With weights that were trained from scratch.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(metavar="K", help="Of the training from scratch; without it, the best one.")
+    ] = None,
+    store: StoreOption = STUDIES,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="data.root=FOLDER", help="Where the data set lies.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a candidate's network as a file that needs no study.
+
+    It takes RGB images as uint8 of any size and normalises them itself; BatchNorm is recalibrated as the study scored
+    it, and folded. The file is compared with the module on real images before it takes its place.
+    """
+    with sentences():
+        from jobs import export as job
+
+        done = job.export(
+            _study(study, store),
+            candidate,
+            form.value,
+            file,
+            output.value,
+            retrained=retrained,
+            seed=seed,
+            overrides=overrides or [],
+        )
+        if as_json:
+            print(json.dumps(done.row()))
+        else:
+            for line in done.sentences():
+                out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -50,3 +50,7 @@ def test_search_spaces_know_nothing_of_the_rest() -> None:
 @pytest.mark.parametrize("name", ["search_spaces.base", "search_spaces.toy"])
 def test_what_a_space_is_needs_no_torch(name: str) -> None:
     assert "torch" not in imported_with([name])
+
+
+def test_the_door_for_notebooks_costs_nothing_until_it_is_used() -> None:
+    assert imported_with(["jobs"]) & (OUTSIDE | {"pyarrow", "numpy", "pydantic", "onnx"}) == set()

@@ -6,6 +6,7 @@ import typer
 
 from jobs.bench.cluster import cluster
 from jobs.bench.evaluation import evaluation
+from jobs.bench.export import export
 from jobs.bench.sampler import sampler
 from jobs.bench.supernet import supernet
 
@@ -14,6 +15,7 @@ app.command()(supernet)
 app.command()(evaluation)
 app.command()(cluster)
 app.command()(sampler)
+app.command()(export)
 
 
 @app.callback()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BEATS = 4
 """Signs of life within a lease's time to live."""
+PR_SET_PDEATHSIG = 1
 
 
 class SystemClock:
@@ -36,7 +39,7 @@ class SystemClock:
 
 def this_process() -> Owner:
     """The process that calls."""
-    return Owner(f"{socket.gethostname()}, process {os.getpid()}", f"{_place()}:{os.getpid()}:{_started(os.getpid())}")
+    return Owner(f"{socket.gethostname()}, process {os.getpid()}", f"{_place()}:{os.getpid()}:{started(os.getpid())}")
 
 
 def has_ended(process: str) -> bool:
@@ -44,7 +47,7 @@ def has_ended(process: str) -> bool:
     place, _, rest = process.rpartition(":")[0].rpartition(":")
     if not rest.isdigit() or place != _place():
         return False
-    return process.rpartition(":")[2] != _started(int(rest))
+    return process.rpartition(":")[2] != started(int(rest))
 
 
 @contextmanager
@@ -70,6 +73,21 @@ def heartbeat(lease: Lease) -> Iterator[None]:
         thread.join()
 
 
+def started(pid: int) -> str:
+    """When a process of this machine started, in clock ticks since boot; empty: there is none, or it is a zombie."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else fields[18]
+
+
+def dies_with_parent() -> Callable[[], object]:
+    """For `preexec_fn`: the kernel kills the new process when the thread that starts it ends."""
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _place() -> str:
     """This boot of this machine, and the namespace in which its processes are numbered; empty: unknown."""
     try:
@@ -77,12 +95,3 @@ def _place() -> str:
         return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return ""
-
-
-def _started(pid: int) -> str:
-    """When a process of this machine started, in clock ticks since boot; empty: there is none, or it is a zombie."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else fields[18]

@@ -16,7 +16,7 @@ from orchestrator.island import make_islands
 from orchestrator.journal import Journal, read_epoch
 from orchestrator.lease import Lease, take
 from orchestrator.objectives import Objectives
-from orchestrator.protocols import ObjectChanged
+from orchestrator.protocols import ObjectChanged, StoreError
 from orchestrator.study import Manifest, StudyChanged, accept, extend, library_versions, read_study
 from search_spaces.tabular import TabularSettings, read_table
 
@@ -82,14 +82,26 @@ def origin_of(recipe: Recipe, data: SegmentationData | None) -> dict[str, str]:
     return origin if data is None else origin | {"data": f"{data.train.fingerprint}-{data.validation.fingerprint}"}
 
 
+def check_budget(recipe: Recipe, journal: Journal) -> None:
+    """Raises StoreError where the journal holds more than was asked for: what was decided later has been lost."""
+    budget = recipe.budget.evaluations_per_island
+    if beyond := [f"{journal.count(name)} of {name}" for name in journal.islands if journal.count(name) > budget]:
+        raise StoreError(
+            f"{recipe.study}/amendments.json is missing or from before: the journal holds {', '.join(beyond)}, and the "
+            f"budget is {budget}; restore it"
+        )
+
+
 def extended(study: Study, recipe: Recipe, lease: Lease, more: int) -> Recipe:
     """The recipe of a finished study with a larger budget, which is noted in the store.
 
     Raises:
         ValueError: the study is not finished.
+        StoreError: its budget was extended before, and what says so is missing.
     """
     space = make_space(recipe)
-    journal = Journal.take(study.store, study.name, space.islands, lease.epoch)
+    journal = Journal.take(study.store, study.name, space.islands, lease.epoch, lease.check)
+    check_budget(recipe, journal)
     for island in make_islands(recipe, space, Objectives.from_settings(recipe.objectives), journal):
         one = island.scheduler
         if not one.finished and one.take() is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from infra.local import InProcessPool
 from jobs.composition import load_data, make_evaluator_factory, make_space
 from jobs.progress import Display
-from jobs.resumption import check_origin, extended, held, origin_of
+from jobs.resumption import check_budget, check_origin, extended, held, origin_of
 from jobs.study import Study
 from orchestrator.canary import Canary, canary_candidate
 from orchestrator.config import Recipe
@@ -136,7 +136,8 @@ def _run(
         return signals()
 
     objectives, space = Objectives.from_settings(recipe.objectives), make_space(recipe)
-    journal = Journal.take(study.store, study.name, space.islands, lease.epoch)
+    journal = Journal.take(study.store, study.name, space.islands, lease.epoch, lease.check)
+    check_budget(recipe, journal)
     weights = _weights(recipe, study, display, stop, journal, address, in_process)
     if isinstance(weights, Ending):
         return weights

@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.file_store import FileStore
 from infra.mlflow_ui import sqlite_uri
 from infra.stores import STUDIES, StudyStore, make_store
-from orchestrator.config import Recipe
+from orchestrator.config import STUDY_NAME, Recipe
 from orchestrator.study import StudyMissing
 
 
@@ -34,6 +34,9 @@ class Study:
             store, name = str(path.absolute().parent), path.absolute().name
         place = make_store(store)
         found = place.studies()
+        if name not in found and STUDY_NAME.fullmatch(name) and place.list(f"{name}/"):
+            raise StudyMissing(f"{name}/manifest.json is missing in the store {store}, and the rest of study {name} is "
+                               "there: restore it")  # fmt: skip
         if name not in found:
             held = f"it holds {', '.join(found)}" if found else "it holds none"
             raise StudyMissing(f"there is no study {name} in the store {store}: {held}; say --store for another store")

@@ -10,16 +10,16 @@ may differ from the first one by no more than `TOLERANCE`. Both objects are crea
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.protocols import ObjectExists, Store
+from orchestrator.protocols import ObjectExists, Store, StoreError
 from orchestrator.randomness import generator
 from orchestrator.records import Candidate, Failure, Result
+from orchestrator.sealed import seal, unseal
 from search_spaces.base import SearchSpace, architecture_id
 
 TOLERANCE = 0.01
@@ -48,6 +48,9 @@ class Canary:
         """Why a worker that has scored the canary so must not join; empty: it may.
 
         `device`: what the worker runs on, for people. An empty digest is equal to no other.
+
+        Raises:
+            StoreError: what was found before is damaged.
         """
         seen = {
             "architecture": self.candidate.architecture_id,
@@ -67,10 +70,12 @@ class Canary:
     def _first(self, key: str, seen: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is under the key, which is `seen` if nothing was."""
         with suppress(ObjectExists):
-            self.store.create(key, json.dumps(seen, indent=1).encode())
+            self.store.create(key, seal(seen))
             return seen
-        found: Mapping[str, Any] = json.loads(self.store.read(key))
-        return found
+        try:
+            return unseal(self.store.read(key))
+        except ValueError as error:
+            raise StoreError(f"{key} is {error}; delete it, and the next worker's score takes its place") from None
 
     def _difference(self, first: Mapping[str, Any], seen: Mapping[str, Any], tolerance: float) -> str:
         if first["architecture"] != seen["architecture"]:

@@ -6,8 +6,8 @@
                                                                positions in the island's journal, counted from 0
 
 A write is the segment, then HEAD, which is swapped only if it still holds what this journal wrote last: a driver that
-dies between the two loses the write and nothing else, and of two drivers one is refused. Readers start at HEAD and
-follow the names backwards; the hash in a name is the hash of the bytes.
+dies between the two loses the write and nothing else, and of two drivers one is refused, and takes its segment back.
+Readers start at HEAD and follow the names backwards; the hash in a name is the hash of the bytes.
 
 Results come a few at a time, and a chain of thousands of tiny segments would be slow to read: so a segment of less
 than `SEGMENT_EVENTS` events is not followed by the next one but replaced by a longer one that begins like it. What has
@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
 import pyarrow as pa
 
 from orchestrator import segments
+from orchestrator.lease import LeaseLost
 from orchestrator.protocols import ObjectChanged, ObjectExists, ObjectMissing, Store, StoreError
 from orchestrator.records import Event
 from orchestrator.sealed import seal, unseal
@@ -42,12 +43,17 @@ class JournalCorrupt(RuntimeError):
         super().__init__(f"{words}; `archipelago resume --repair` cuts the journal before the damage")
 
 
+def _unchecked() -> None:
+    pass
+
+
 class Journal:
     """The journal of one study. `append` is for its one driver; any number may read."""
 
     def __init__(self, store: Store, study: str, head: bytes) -> None:
         """Use `create`, `open` or `take`."""
         self._store, self._study, self._head = store, study, head
+        self._check = _unchecked
         self._keys: dict[str, list[str]] = {}
         """The segments that are followed by another one, of the islands whose events have been read."""
         self._superseded: deque[str] = deque()
@@ -78,10 +84,10 @@ class Journal:
 
         Raises:
             ObjectMissing: the study has no journal.
-            JournalCorrupt: HEAD, or a newest segment, is not what was written.
+            JournalCorrupt: HEAD, or a newest segment, is not what was written; or there are segments and no HEAD.
         """
         while True:
-            head = store.read(f"{study}/HEAD")
+            head = _read_head(store, study)
             try:
                 return cls(store, study, head)
             except JournalCorrupt:
@@ -89,23 +95,27 @@ class Journal:
                     raise
 
     @classmethod
-    def take(cls, store: Store, study: str, islands: Sequence[str], epoch: int) -> Journal:
+    def take(
+        cls, store: Store, study: str, islands: Sequence[str], epoch: int, check: Callable[[], None] = _unchecked
+    ) -> Journal:
         """The journal, for the holder of the lease with that epoch: from here on nobody else's `append` succeeds.
 
+        `check` is called before anything is written, and raises where the lease is lost.
+
         Raises:
-            JournalCorrupt: as `open`; or there are segments and no HEAD.
+            JournalCorrupt: as `open`.
             ObjectChanged: a later holder was here already.
         """
         while True:
             try:
                 journal = cls.open(store, study)
             except ObjectMissing:
-                if left := store.list(f"{study}/journal/"):
-                    raise JournalCorrupt(f"{study}/HEAD is missing, and {left[0]} is there") from None
-                return cls.create(store, study, islands, epoch)
+                journal = cls.create(store, study, islands, epoch)
+                journal._check = check
+                return journal
             if journal.epoch > epoch:
                 raise ObjectChanged(f"{study}/HEAD is at epoch {journal.epoch}: a later driver than {epoch} was here")
-            journal.epoch = epoch
+            journal.epoch, journal._check = epoch, check
             with suppress(ObjectChanged):  # the one before is still writing
                 journal._swap(journal._newest, journal._count)
                 return journal
@@ -123,28 +133,37 @@ class Journal:
 
         Raises:
             ObjectChanged: somebody else writes to this study.
+            LeaseLost: as `check` says.
         """
         if not events:
             return
         newest, count, tail = dict(self._newest), dict(self._count), dict(self._tail)
-        superseded: list[str] = []
-        followed: list[tuple[str, str]] = []
-        for island, group in groupby(sorted(events, key=_island), key=_island):
-            fresh = tuple(segments.writable(event) for event in group)
-            last = tail[island]
-            if len(last.events) + len(fresh) <= SEGMENT_EVENTS:
-                segment = Segment(last.events + fresh, last.previous)
-                superseded += [key for key in [newest[island]] if key is not None]
-            else:
-                segment = Segment(fresh, newest[island])
-                followed += [(island, key) for key in [newest[island]] if key is not None]
-            count[island] += len(fresh)
-            newest[island], tail[island] = self._write(island, segment, count[island]), segment
-        self._swap(newest, count)
+        written: list[str] = []
+        try:
+            for island, group in groupby(sorted(events, key=_island), key=_island):
+                fresh, last = tuple(segments.writable(event) for event in group), tail[island]
+                fits = len(last.events) + len(fresh) <= SEGMENT_EVENTS
+                tail[island] = Segment(last.events + fresh, last.previous) if fits else Segment(fresh, newest[island])
+                count[island] += len(fresh)
+                newest[island] = key = self._write(island, tail[island], count[island])
+                written.append(key)
+            self._swap(newest, count)
+        except (ObjectChanged, LeaseLost):  # nothing leads to what was written, and its epoch makes it nobody else's
+            for key in written:
+                self._forget(key)
+            raise
+        self._leave(newest, tail)
         self._newest, self._count, self._tail = newest, count, tail
-        self._superseded.extend(key for key in superseded if key not in newest.values())
-        for island, key in followed:
-            self._keys.setdefault(island, []).append(key)
+
+    def _leave(self, newest: Mapping[str, str | None], tail: Mapping[str, Segment]) -> None:
+        """Notes which of the newest segments so far are followed by another one, and forgets the replaced in time."""
+        for island, key in self._newest.items():
+            if key is None or key == newest[island]:
+                continue
+            if tail[island].previous == key:
+                self._keys.setdefault(island, []).append(key)
+            else:
+                self._superseded.append(key)
         while len(self._superseded) > SUPERSEDED:
             self._forget(self._superseded.popleft())
 
@@ -153,13 +172,18 @@ class Journal:
 
         What fails is left for the next time.
         """
-        needed = {key for keys in self._keys.values() for key in keys} | set(self._newest.values())
-        assert self._keys.keys() == self._newest.keys(), "sweep before events: what is needed is not known"
+        needed = self.segments()
         with suppress(StoreError):
             for key in self._store.list(f"{self._study}/journal/"):
                 if key not in needed:
                     self._forget(key)
         self._superseded.clear()
+
+    def segments(self) -> frozenset[str]:
+        """The keys of the segments to which HEAD leads, in a journal whose `events` have been read of all islands."""
+        assert self._keys.keys() == self._newest.keys(), "segments before events: they are not known"
+        newest = {key for key in self._newest.values() if key is not None}
+        return frozenset(newest.union(*self._keys.values()))
 
     def events(self, island: str) -> tuple[Event, ...]:
         """Every event of an island, in order.
@@ -196,11 +220,12 @@ class Journal:
 
     def _write(self, island: str, segment: Segment, end: int) -> str:
         """Writes a segment whose events are those up to position `end`, exclusive; returns its key."""
-        data = segments.to_bytes(segment)
+        data = segments.to_bytes(segment, self.epoch)
         key = f"{self._study}/journal/{island}/{_span(segment, end)}-{_hash(data)}.parquet"
+        self._check()
         try:
             self._store.create(key, data)
-        except ObjectExists:  # by a driver that died before HEAD named it
+        except ObjectExists:  # an append whose HEAD could not be written, tried again
             if self._store.read(key) != data:
                 raise JournalCorrupt(f"{key} holds something else than its name says") from None
         return key
@@ -235,6 +260,24 @@ def read_segment(store: Store, study: str, island: str, key: str, end: int) -> S
     if name != needed or {event.candidate.island for event in segment.events} != {island}:
         raise JournalCorrupt(f"{key} holds events of another place than {needed}")
     return segment
+
+
+def _read_head(store: Store, study: str) -> bytes:
+    """HEAD's bytes.
+
+    Raises:
+        ObjectMissing: the study has no journal.
+        JournalCorrupt: it has one, whose HEAD is missing.
+    """
+    key = f"{study}/HEAD"
+    while True:
+        try:
+            return store.read(key)
+        except ObjectMissing:
+            if not (left := store.list(f"{study}/journal/")):
+                raise
+            if key not in store.list(key):  # else the journal has just been made
+                raise JournalCorrupt(f"{key} is missing, and {left[0]} is there") from None
 
 
 def _island(event: Event) -> str:

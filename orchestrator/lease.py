@@ -63,7 +63,7 @@ def take(
     """
     key = _key(study)
     data = _read(store, key)
-    found = _document(data)
+    found = _document(study, data)
     if data is not None and found.get("owner") and not has_ended(str(found.get("process"))):
         wait_s = float(found.get("ttl_s", ttl_s))
         say(f"{_words(study, found)}; it is taken over unless a sign of life comes within {wait_s:.0f} s")
@@ -72,7 +72,7 @@ def take(
             clock.sleep(min(WATCH_S, wait_s / 4))
             now = _read(store, key)
             if now != data:
-                found = _document(now)
+                found = _document(study, now)
                 if now is None or not found.get("owner"):  # given back just now
                     data = now
                     break
@@ -89,7 +89,7 @@ def take(
     try:
         store.replace(key, fresh, data)
     except ObjectChanged:
-        raise LeaseHeld(_words(study, _document(_read(store, key)))) from None
+        raise LeaseHeld(_words(study, _document(study, _read(store, key)))) from None
     return Lease(store, study, clock, body, fresh, started_s)
 
 
@@ -138,7 +138,9 @@ class Lease:
             except ObjectChanged:
                 found = _read(self._store, _key(self._study))
                 if found is None or found not in (before, fresh):
-                    self._lost = f"{_words(self._study, _document(found))}: this driver has lost it and stopped"
+                    self._lost = (
+                        f"{_words(self._study, _document(self._study, found))}: this driver has lost it and stopped"
+                    )
                     raise LeaseLost(self._lost) from None
                 fresh = found
             self._data, self._confirmed_s, self._unconfirmed = fresh, started_s, None
@@ -175,14 +177,14 @@ def _read(store: Store, key: str) -> bytes | None:
         return None
 
 
-def _document(data: bytes | None) -> dict[str, Any]:
+def _document(study: str, data: bytes | None) -> dict[str, Any]:
     """What a lease says; a damaged one has an owner, of whom nothing is known."""
     if data is None:
         return {}
     try:
         return unseal(data)
     except ValueError as error:
-        return {"owner": f"a driver that cannot be read, for {_key('<study>')} is {error}"}
+        return {"owner": f"a driver that cannot be read, for {_key(study)} is {error}"}
 
 
 def _words(study: str, found: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ def seal(body: Mapping[str, Any]) -> bytes:
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """The body in an object; one without a hash is from before there were hashes, and taken as it is.
+    """The body in an object.
 
     Raises:
         ValueError: it is no JSON object, or something else than was sealed.
@@ -25,8 +25,7 @@ def unseal(data: bytes) -> dict[str, Any]:
         raise ValueError("torn or changed: it is not JSON") from None
     if not isinstance(body, dict):
         raise ValueError("torn or changed: it is no JSON object")
-    sealed = body.pop("sha256", None)
-    if sealed is not None and sealed != _hash(body):
+    if body.pop("sha256", None) != _hash(body):
         raise ValueError("torn or changed: its hash is not the one that it carries")
     return body
 

@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 _WITHOUT_SOURCE = pa.schema([field for field in SCHEMA if field.name != "source"])
 """Of journals that were written when there was no memo."""
 
-_PREVIOUS = b"archipelago.previous"
+_PREVIOUS, _EPOCH = b"archipelago.previous", b"archipelago.epoch"
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def writable(event: Event) -> Event:
     return replace(event, result=replace(result, worker=_text(result.worker)))
 
 
-def to_bytes(segment: Segment) -> bytes:
-    """The segment as a Parquet file."""
-    schema = SCHEMA.with_metadata({_PREVIOUS: (segment.previous or "").encode()})
+def to_bytes(segment: Segment, epoch: int = 0) -> bytes:
+    """The segment as a Parquet file, which is of the driver with that epoch and of no other one."""
+    schema = SCHEMA.with_metadata({_PREVIOUS: (segment.previous or "").encode(), _EPOCH: str(epoch).encode()})
     table = pa.Table.from_pylist([_row(event) for event in segment.events], schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")

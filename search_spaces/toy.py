@@ -41,6 +41,8 @@ class ToySettings(Settings):
     name: Literal["toy"] = "toy"
     delay_s: NonNegativeFloat = 0.0
     """Seconds that the evaluation of a candidate takes."""
+    log: str | None = None
+    """File to which every evaluation adds a line: island and number of its candidate. null: none."""
     raising: tuple[str, ...] = ()
     """Ids of architectures whose evaluation raises."""
     non_finite: tuple[str, ...] = ()

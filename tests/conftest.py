@@ -15,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.s3_server import S3Server, seaweedfs
+from infra.seaweedfs import S3Server, seaweedfs
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -36,9 +36,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """The S3 server of the session, or the one at `ARCHIPELAGO_TEST_S3_ENDPOINT`."""
+    """The S3 server of the session, or the one at `ARCHIPELAGO_TEST_S3_ENDPOINT`, with boto3's own credentials."""
     if endpoint := os.environ.get("ARCHIPELAGO_TEST_S3_ENDPOINT"):
-        yield S3Server.elsewhere(endpoint)
+        bucket = os.environ.get("ARCHIPELAGO_TEST_S3_BUCKET", "archipelago-tests")
+        yield S3Server(endpoint, bucket, {"AWS_ENDPOINT_URL_S3": endpoint})
         return
     with seaweedfs() as server:
         yield server

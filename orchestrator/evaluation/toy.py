@@ -24,7 +24,9 @@ class ToyEvaluator:
 
     @property
     def protocol_digest(self) -> str:
-        return digest({"settings": self._settings.model_dump(mode="json", exclude={"delay_s"}), "code": code_digest()})
+        return digest(
+            {"settings": self._settings.model_dump(mode="json", exclude={"delay_s", "log"}), "code": code_digest()}
+        )
 
     @property
     def hardware(self) -> Hardware:
@@ -37,6 +39,9 @@ class ToyEvaluator:
         return Measurement({"latency_ms": self._metrics(candidate)["latency_ms"]})
 
     def _score(self, candidate: Candidate) -> Result:
+        if self._settings.log is not None:
+            with open(self._settings.log, "a") as log:
+                log.write(f"{candidate.island} {candidate.number}\n")
         time.sleep(self._settings.delay_s)
         if candidate.architecture_id in self._settings.raising:
             return Failure(FailureKind.EVALUATION, f"ToyError: {candidate.architecture_id} raises, as was asked")

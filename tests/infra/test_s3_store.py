@@ -8,10 +8,10 @@ import boto3
 import pytest
 
 from infra.s3_store import PART_BYTES, S3Store
+from infra.seaweedfs import S3Server
 from orchestrator.protocols import ObjectExists, StoreError
 from tests.contracts.lease_contract import LeaseContract
 from tests.contracts.store_contract import KeyContract, StoreContract
-from tests.s3_server import S3Server
 
 
 @pytest.fixture

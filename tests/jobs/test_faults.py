@@ -12,6 +12,7 @@ from rich.console import Console
 
 from infra.file_store import FileStore
 from infra.s3_store import S3Store
+from infra.seaweedfs import S3Server
 from infra.stores import StudyStore
 from jobs.progress import Display
 from jobs.search import resume, search
@@ -24,7 +25,6 @@ from orchestrator.records import Candidate, Measurement
 from orchestrator.study import StudyExists, StudyMissing, read_study
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.jobs.conftest import TOY
-from tests.s3_server import S3Server
 
 PATIENT_S = 20.0
 ALL = 10**6

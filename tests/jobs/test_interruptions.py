@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,12 @@ def events_of(archipelago: CommandLine, study: str) -> int:
     if not head.is_file():
         return 0
     return sum(island["events"] for island in json.loads(head.read_text())["islands"].values())
+
+
+def content(store: Path) -> dict[str, bytes]:
+    """Every object of a store in a folder."""
+    files = (file for file in store.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return {str(file): file.read_bytes() for file in files}
 
 
 @pytest.mark.parametrize(
@@ -105,11 +113,14 @@ def test_a_driver_that_slept_past_its_lease_stops_and_says_who_has_it(archipelag
     slow = {"name": "toy", "delay_s": 0.1}
     program = archipelago.start("search", archipelago.recipe(TOY, space=slow, lease={"ttl_s": 1}), "--in-process")
     wait_until(lambda: events_of(archipelago, "toy") >= 3, program)
+    time.sleep(0.05)  # so that it sleeps in an evaluation: a process that sleeps with a folder's lock keeps it
     program.send_signal(signal.SIGSTOP)
     resumed = archipelago("resume", "toy", "--in-process")
+    before = content(archipelago.store)
     program.send_signal(signal.SIGCONT)
     _, err = program.communicate(timeout=60)
     assert resumed.exit_code == 0, resumed.stderr
+    assert content(archipelago.store) == before, "it has written after it had lost its lease"
     assert "it is taken over unless a sign of life comes within 1 s" in resumed.stdout
     assert program.returncode == 2
     assert "study toy is held by" in err
@@ -167,3 +178,31 @@ def test_a_repaired_study_goes_on_to_the_same_candidates(archipelago: CommandLin
     assert archipelago.rows("candidates", "toy") == before
     (kept,) = (archipelago.store / "toy" / "damaged" / "journal" / "reef").iterdir()
     assert kept.name.startswith(segment.name)
+
+
+def test_a_lost_object_is_named_by_who_needs_it(archipelago: CommandLine) -> None:
+    archipelago("search", archipelago.recipe(TOY), "--in-process")
+    archipelago("resume", "toy", "--in-process", "--more", "1")
+    folder = archipelago.store / "toy"
+    said = {"HEAD": "toy/HEAD is missing, and toy/journal/", "manifest.json": "toy/manifest.json is missing"}
+    for name, words in said.items():
+        (folder / name).rename(archipelago.folder / name)
+        for command in (["front", "toy"], ["resume", "toy", "--in-process"]):
+            result = archipelago(*command)
+            assert result.exit_code == 2, result.stdout
+            assert words in result.stderr
+        (archipelago.folder / name).rename(folder / name)
+    (folder / "amendments.json").unlink()
+    result = archipelago("resume", "toy", "--in-process")
+    assert result.exit_code == 2
+    assert "toy/amendments.json is missing or from before: the journal holds 13 of shoal" in result.stderr
+
+
+def test_a_damaged_lease_is_named_and_taken_over(archipelago: CommandLine) -> None:
+    archipelago("search", archipelago.recipe(TOY, lease={"ttl_s": 0.2}), "--in-process")
+    lease = archipelago.store / "toy" / "lease.json"
+    lease.write_bytes(lease.read_bytes().replace(b'"epoch": 1', b'"epoch": 0'))
+    result = archipelago("resume", "toy", "--in-process")
+    assert result.exit_code == 0, result.stderr
+    assert "toy/lease.json is torn or changed" in result.stdout
+    assert json.loads(lease.read_text())["epoch"] == 2

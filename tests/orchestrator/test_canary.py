@@ -7,6 +7,7 @@ import math
 import pytest
 
 from orchestrator.canary import TOLERANCE, Canary, canary_candidate
+from orchestrator.protocols import StoreError
 from orchestrator.records import Failure, FailureKind, Measurement, Result
 from search_spaces.toy import ToySpace
 from tests.doubles import MemoryStore
@@ -66,3 +67,14 @@ def test_a_canary_without_a_score_must_have_none_anywhere(result: Result) -> Non
     assert one.refusal(result, "p", "EPYC") == ""
     assert one.refusal(result, "p", "EPYC") == ""
     assert "the canary" in one.refusal(scored(), "p", "EPYC")
+
+
+@pytest.mark.parametrize("key", ["study/canary.json", "study/canary/q.json"])
+def test_a_damaged_canary_is_named(key: str) -> None:
+    store = MemoryStore()
+    assert canary(store).refusal(scored(), "p", "EPYC") == canary(store).refusal(scored(), "q", "H200") == ""
+    store.objects[key] = store.objects[key].replace(b"0.5", b"0.6")
+    with pytest.raises(StoreError, match=f"{key} is torn or changed: .*; delete it"):
+        canary(store).refusal(scored(), "q", "H200")
+    store.delete(key)
+    assert canary(store).refusal(scored(), "q", "H200") == ""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orchestrator import journal as journal_module
 from orchestrator import segments
 from orchestrator.journal import Journal, JournalCorrupt
+from orchestrator.lease import LeaseLost
 from orchestrator.protocols import ObjectChanged, ObjectMissing
 from orchestrator.records import Candidate, Event, Failure, FailureKind, Measurement, Result, Source
 from orchestrator.sealed import seal
@@ -210,3 +211,68 @@ def test_segments_without_a_head_are_not_forgotten() -> None:
     del store.objects["s/HEAD"]
     with pytest.raises(JournalCorrupt, match=r"s/HEAD is missing, and s/journal/reef/.* is there; .*--repair"):
         Journal.take(store, "s", ["reef"], 1)
+
+
+def test_a_journal_without_its_head_is_not_taken_for_an_empty_one() -> None:
+    store = MemoryStore()
+    with pytest.raises(ObjectMissing):
+        Journal.open(store, "s")
+    Journal.create(store, "s", ["reef"]).append([event(0)])
+    store.delete("s/HEAD")
+    for look in (lambda: Journal.open(store, "s"), lambda: Journal.take(store, "s", ["reef"], 2)):
+        with pytest.raises(JournalCorrupt, match=r"s/HEAD is missing, and s/journal/reef/.* is there"):
+            look()
+
+
+def test_nothing_is_written_without_the_lease() -> None:
+    store = MemoryStore()
+
+    def check() -> None:
+        raise LeaseLost("study s is held by another")
+
+    for _ in range(2):  # made, and opened
+        journal = Journal.take(store, "s", ["reef"], 1, check)
+        before = dict(store.objects)
+        with pytest.raises(LeaseLost):
+            journal.append([event(0)])
+        assert store.objects == before
+
+
+def test_segments_are_those_that_head_leads_to() -> None:
+    store = MemoryStore()
+    journal = Journal.create(store, "s", ["reef", "shoal"])
+    for number in range(150):
+        journal.append([event(number)])
+    reopened = Journal.open(store, "s")
+    for island in reopened.islands:
+        reopened.events(island)
+    assert len(reopened.segments()) == 3
+    reopened.sweep()
+    assert sorted(reopened.segments()) == store.list("s/journal/")
+
+
+def test_what_a_driver_wrote_too_late_is_taken_back() -> None:
+    store = MemoryStore()
+    late = Journal.create(store, "s", ["reef", "shoal"], epoch=1)
+    late.append([event(0), event(0, "shoal")])
+    other = Journal.take(store, "s", ["reef", "shoal"], epoch=2)
+    other.append([event(1), event(1, "shoal")])
+    before = dict(store.objects)
+    with pytest.raises(ObjectChanged):
+        late.append([event(1), event(1, "shoal")])
+    assert store.objects == before
+    assert len(Journal.open(store, "s").events("shoal")) == 2
+
+
+def test_a_lease_that_is_lost_between_two_islands_leaves_no_segment() -> None:
+    store, checks = MemoryStore(), iter([True, False])
+
+    def check() -> None:
+        if not next(checks):
+            raise LeaseLost("study s is held by another")
+
+    journal = Journal.take(store, "s", ["reef", "shoal"], 1, check)
+    before = dict(store.objects)
+    with pytest.raises(LeaseLost):
+        journal.append([event(0), event(0, "shoal")])
+    assert store.objects == before

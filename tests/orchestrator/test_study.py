@@ -2,6 +2,7 @@ import pytest
 
 from orchestrator.config import RecipeError
 from orchestrator.protocols import StoreError
+from orchestrator.sealed import seal
 from orchestrator.study import (
     LIBRARIES,
     Manifest,
@@ -33,7 +34,7 @@ def test_a_name_is_taken_once() -> None:
 
 
 def test_what_is_no_study_is_said() -> None:
-    store = MemoryStore({"torn/manifest.json": b"{", "old/manifest.json": b'{"recipe": {}, "versions": {}}'})
+    store = MemoryStore({"torn/manifest.json": b"{", "old/manifest.json": seal({"recipe": {}, "versions": {}})})
     with pytest.raises(StudyMissing, match=r"no study none: none/manifest\.json is missing"):
         read_study(store, "none")
     with pytest.raises(StudyMissing, match=r"torn/manifest\.json is not the manifest of a study"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from infra.seaweedfs import S3Server
 from jobs.bench.__main__ import app
 from tests.jobs.conftest import TINY, CommandLine
 
@@ -69,5 +70,37 @@ def test_cluster_measures_real_actors() -> None:
 
 def test_cluster_refuses_parts_that_it_does_not_have() -> None:
     result = CliRunner().invoke(app, ["cluster", "--only", "driver,nonsense"])
+    assert result.exit_code == 2
+    assert "got nonsense" in " ".join(result.stderr.split())
+
+
+def test_store_counts_what_a_journal_costs() -> None:
+    figures = bench("store", "--candidates", "200,400", "--at-once", "4")
+    assert set(figures["sizes"]) == {"200", "400"}
+    for of in figures["sizes"].values():
+        assert of["append_per_s"] > 0
+        assert of["replay_per_s"] > 0
+        assert 0 < of["read_s"] < of["resume_s"]
+        assert of["resume_peak_bytes"] > of["resume_own_bytes"] > 0
+    assert figures["sizes"]["400"]["bytes"] > figures["sizes"]["200"]["bytes"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_chaos_loses_nothing(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    figures = bench("chaos", "--kills", "15", "--stops", "2", "--bucket", s3_server.bucket)
+    assert (figures["kills"], figures["lost"], figures["duplicates"], figures["identical"]) == (15, 0, 0, True)
+    assert set(figures["studies"]) == {"formulas", "networks", "formulas on Ray"}
+    assert figures["left_over"] == []
+    assert figures["split_brain_writes"] == 0
+    assert figures["losers_that_said_who"] == figures["losers"] == 4
+    assert figures["missed"] == []
+    assert figures["corruptions_detected"] == figures["corruptions_total"] > 20
+
+
+def test_chaos_refuses_parts_that_it_does_not_have() -> None:
+    result = CliRunner().invoke(app, ["chaos", "--only", "kills,nonsense"])
     assert result.exit_code == 2
     assert "got nonsense" in " ".join(result.stderr.split())

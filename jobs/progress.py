@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
@@ -22,6 +23,27 @@ from search_spaces.training.settings import TrainingProgress, TrialProgress
 QUIET_S = 15.0
 """Seconds between lines where they cannot be redrawn."""
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SyncProgress:
+    """How far MLflow is with a study's candidates."""
+
+    checking: bool
+    """Whether all of them have been written, and are looked at once more."""
+    done: int
+    candidates: int
+    new: int
+    elapsed_s: float
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at this pace; None: too early to say."""
+        return self.elapsed_s * (self.candidates - self.done) / self.done if self.done else None
+
+    @property
+    def words(self) -> str:
+        return "checking what MLflow has" if self.checking else "writing to MLflow"
 
 
 class Display:
@@ -56,6 +78,12 @@ class Display:
     def searching(self) -> Iterator[Callable[[Progress], None]]:
         """A function that shows how far the islands are."""
         with self._showing(_islands_table, _islands_line) as show:
+            yield show
+
+    @contextmanager
+    def syncing(self) -> Iterator[Callable[[SyncProgress], None]]:
+        """A function that shows how far MLflow is."""
+        with self._showing(_sync_table, _sync_line) as show:
             yield show
 
     @contextmanager
@@ -128,6 +156,25 @@ def _trials_line(trials: Mapping[str, TrainingProgress]) -> str:
     running = {name: one for name, one in trials.items() if one.step < one.steps}
     each = "; ".join(f"{name} step {one.step} of {one.steps}, loss {one.loss:.3f}" for name, one in running.items())
     return f"training from scratch: {len(trials) - len(running)} done; {each}"
+
+
+def _sync_table(progress: SyncProgress) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        progress.words,
+        ProgressBar(max(progress.candidates, 1), progress.done, width=20),
+        f"{progress.done}/{progress.candidates}",
+        f"{progress.new} new",
+        f"{duration(progress.left_s)} left",
+    )
+    return table
+
+
+def _sync_line(progress: SyncProgress) -> str:
+    return (
+        f"{progress.words}: {progress.done} of {progress.candidates} candidates, {progress.new} new, "
+        f"{duration(progress.left_s)} left"
+    )
 
 
 def _islands_table(progress: Progress) -> RenderableType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from jobs.composition import load_data, make_evaluator_factory, make_space
 from jobs.progress import Display
 from jobs.resumption import check_budget, check_origin, extended, held, origin_of
 from jobs.study import Study
+from jobs.tracking import draw, make_tracker, parameters_of
 from orchestrator.canary import Canary, canary_candidate
 from orchestrator.config import Recipe
 from orchestrator.island import make_islands
@@ -26,11 +26,8 @@ from orchestrator.loop import Ending, EndReason, Search
 from orchestrator.memo import MemoPool
 from orchestrator.objectives import Objectives
 from orchestrator.projection import describer, project
-from orchestrator.protocols import EvaluationPool, StoreError, Tracker
+from orchestrator.protocols import EvaluationPool, StoreError
 from orchestrator.repair import repair
-from orchestrator.report.columns import Found
-from orchestrator.report.fronts import fronts_png
-from orchestrator.report.pictures import pictures
 from orchestrator.study import check_free, create_study, read_study, read_weights
 from search_spaces.base import SearchSpace
 
@@ -143,8 +140,8 @@ def _run(
         return weights
     islands = make_islands(recipe, space, objectives, journal)
     journal.sweep()
-    tracker = _tracker(recipe, study)
-    tracker.start(study.name, _parameters(recipe, read_weights(study.store, study.name)))
+    tracker = make_tracker(recipe, study)
+    tracker.start(study.name, parameters_of(recipe, read_weights(study.store, study.name)))
     if any(journal.count(island) for island in journal.islands):
         project(journal, objectives, describer(space), tracker)
     pool = _pool(recipe, study, space, weights, address, in_process)
@@ -231,50 +228,3 @@ def _pool(
 
     canary = Canary(study.store, study.name, canary_candidate(space, recipe.seed))
     return RayPool(factory, weights, recipe.workers, recipe.latency, address, canary)
-
-
-def _tracker(recipe: Recipe, study: Study) -> Tracker:
-    if not recipe.tracking.enabled:
-        return NoTracker()
-    from infra.mlflow_tracker import MlflowTracker
-
-    experiment = recipe.tracking.experiment or recipe.study
-    manifest = hashlib.sha256(study.store.read(f"{study.name}/manifest.json")).hexdigest()
-    artifacts = study.tracking_folder / "mlflow-artifacts"
-    return MlflowTracker(study.tracking_uri(recipe), experiment, artifacts=artifacts, identity=manifest[:16])
-
-
-def _parameters(recipe: Recipe, digest: str | None) -> dict[str, str]:
-    """The recipe, flattened, for people who compare studies."""
-    flat: dict[str, str] = {"weights": digest or "none"}
-
-    def visit(path: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                visit(f"{path}.{key}" if path else str(key), inner)
-        else:
-            flat[path] = str(value)
-
-    visit("", recipe.model_dump(mode="json"))
-    return flat
-
-
-def draw(recipe: Recipe, space: SearchSpace[Any], objectives: Objectives, journal: Journal) -> dict[str, bytes]:
-    """PNGs of what the journal holds, by file name."""
-    events = {island: journal.events(island) for island in journal.islands}
-    found = Found(recipe.study, objectives, space, events, recipe.sampler.population_size)
-    return {"fronts.png": fronts_png(recipe.study, objectives, events), **pictures(found)}
-
-
-class NoTracker:
-    """A `Tracker` for studies that nobody tracks."""
-
-    def start(self, study: str, parameters: Mapping[str, str]) -> None: ...
-
-    def record(self, event: Any, description: Mapping[str, str], on_front: bool) -> None: ...
-
-    def progress(self, island: str, evaluated: int, metrics: Mapping[str, float]) -> None: ...
-
-    def attach(self, name: str, data: bytes) -> None: ...
-
-    def finish(self, status: str) -> None: ...

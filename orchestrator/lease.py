@@ -93,6 +93,12 @@ def take(
     return Lease(store, study, clock, body, fresh, started_s)
 
 
+def is_held(store: Store, study: str, has_ended: Callable[[str], bool] = lambda process: False) -> bool:
+    """Whether a driver holds the study that is not known to have ended."""
+    found = _document(_read(store, _key(study)))
+    return bool(found.get("owner")) and not has_ended(str(found.get("process")))
+
+
 class Lease:
     """The right to write to a study, as long as `check` says so. Safe to share by threads; made by `take`."""
 

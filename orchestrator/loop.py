@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 
@@ -44,6 +44,8 @@ class Ending:
 
     reason: EndReason
     message: str = ""
+    tracked: bool = True
+    """Whether the tracker has everything that the journal holds."""
 
 
 TRACKER_STATUS = {EndReason.FINISHED: "FINISHED", EndReason.STOPPED: "KILLED", EndReason.NO_WORKERS: "FAILED"}
@@ -86,9 +88,9 @@ class Search:
             for name, data in self.pictures().items():
                 self.tracker.attach(name, data)
             status = TRACKER_STATUS[ending.reason]
-            return ending
         finally:
             self.tracker.finish(status)
+        return replace(ending, tracked=self.tracker.complete)
 
     def _rounds(self) -> Ending:
         started_s = self.now()

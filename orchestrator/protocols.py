@@ -158,6 +158,10 @@ class Clock(Protocol):
 class Tracker(Protocol):
     """Where people compare studies. A projection of the journal: never slows, stops or changes a search."""
 
+    @property
+    def complete(self) -> bool:
+        """After `finish`: whether everything that it took has been written."""
+
     def start(self, study: str, parameters: Mapping[str, str]) -> None:
         """Opens the study's runs, or finds those of an earlier session."""
 

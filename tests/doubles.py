@@ -161,6 +161,10 @@ class MemoryTracker:
     def finish(self, status: str) -> None:
         self.status = status
 
+    @property
+    def complete(self) -> bool:
+        return bool(self.status)
+
 
 def toy_recipe(
     sampler: str = "nsga2",

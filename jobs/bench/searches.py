@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.file_store import FileStore
 from jobs.composition import make_space
-from jobs.search import NoTracker
+from jobs.tracking import NoTracker
 from orchestrator.config import Recipe, read_recipe
 from orchestrator.island import Progress, make_islands
 from orchestrator.journal import Journal

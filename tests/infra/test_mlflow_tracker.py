@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +18,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from infra.mlflow_tracker import MlflowTracker
-from infra.mlflow_ui import sqlite_uri, ui_command, ui_environment
+from infra.mlflow_ui import sqlite_uri
 from orchestrator.records import Event, Failure, FailureKind, Measurement, Result
+from tests.fault_proxy import Fault, fault_proxy
 from tests.infra.evaluators import candidate
+from tests.mlflow_server import MlflowServer, free_port, mlflow_servers
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -189,39 +189,14 @@ def test_a_fresh_file_is_made_in_silence_and_in_its_folder(tmp_path: Path, outsi
 
 
 @pytest.fixture
-def serve(environment: None, uri: str, tmp_path: Path) -> Iterator[Callable[[int], None]]:
-    """Starts the UI's server, which is a tracking server as well, on a port, and waits until it answers."""
-    servers = []
-
-    def start(port: int) -> None:
-        with open(tmp_path / "server.log", "w") as file:
-            command = ui_command(uri, port)
-            servers.append(subprocess.Popen(command, cwd=tmp_path, env=ui_environment(), stdout=file, stderr=file))
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
-                    assert reply.read() == b"OK"
-                    return
-            except OSError:
-                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-                assert servers[-1].poll() is None, (tmp_path / "server.log").read_text()
-                time.sleep(0.2)
-
-    yield start
-    for server in servers:
-        server.terminate()
-        server.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def serve(environment: None, uri: str, tmp_path: Path) -> Iterator[Callable[[int], MlflowServer]]:
+    """Starts a tracking server on a port."""
+    with mlflow_servers(uri, tmp_path) as start:
+        yield start
 
 
 def test_a_server_that_comes_late_is_caught_up_with(
-    serve: Callable[[int], None], caplog: pytest.LogCaptureFixture
+    serve: Callable[[int], MlflowServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -256,3 +231,70 @@ def test_a_server_that_never_answers_costs_a_bounded_wait_and_one_warning(caplog
     assert "is not up to date: 5 of 5 candidates were not written; the journal has them" in messages[-1]
     assert len(messages) <= 2
     tracker.finish("FINISHED")
+
+
+def test_a_server_that_is_restarted_in_the_middle_leaves_no_gap(serve: Callable[[int], MlflowServer]) -> None:
+    port = free_port()
+    server = serve(port)
+    tracker = MlflowTracker(server.address, "streets")
+    tracker.start("study-1", PARAMETERS)
+    for number in range(12):
+        if number == 4:
+            server.kill()
+        if number == 8:
+            serve(port)
+        tracker.record(event("branches-1", number), {"depth": "7"}, number > 5)
+        tracker.progress("branches-1", number + 1, {"hypervolume": 1.0})
+        time.sleep(0.05)
+    tracker.finish("FINISHED")
+    assert tracker.complete
+    found = runs(server.address, "candidate")
+    assert [run.data.tags["number"] for run in found] == [str(number) for number in range(12)]
+    assert {run.info.status for run in found} == {"FINISHED"}
+    (root,) = runs(server.address, "study")
+    assert [step for step, _ in steps(server.address, root, "branches-1/hypervolume")] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_AFTER, Fault.ERROR_500])
+def test_a_request_whose_reply_is_lost_makes_no_second_run(serve: Callable[[int], MlflowServer], fault: Fault) -> None:
+    server = serve(free_port())
+    events = [(event("branches-1", number), number == 3) for number in range(6)]
+    with fault_proxy(server.address) as proxy:
+        makings: list[int] = []
+
+        def every_second_making(index: int) -> bool:
+            if proxy.requests[index].endswith("/runs/create"):
+                makings.append(index)
+            return makings[-1:] == [index] and len(makings) % 2 == 1
+
+        proxy.spoil(fault, every_second_making)
+        tracker = MlflowTracker(proxy.endpoint, "streets", patience_s=120, away_s=120, finish_timeout_s=240)
+        track(tracker, events)
+    assert tracker.complete
+    # six candidates, an island, the study: what was made although the reply was lost is not asked for again
+    assert (len(makings) == 8) == (fault is Fault.DROP_AFTER)
+    assert len(runs(server.address, "study")) == len(runs(server.address, "island")) == 1
+    found = runs(server.address, "candidate")
+    assert [run.data.tags["number"] for run in found] == [str(number) for number in range(6)]
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_what_is_there_twice_is_removed_and_what_contradicts_is_made_anew(uri: str, tmp_path: Path) -> None:
+    def tracker() -> MlflowTracker:
+        return MlflowTracker(uri, "streets", artifacts=tmp_path / "artifacts")
+
+    track(tracker(), [(event("branches-1", number), True) for number in range(3)])
+    client, (root,), (island,) = MlflowClient(uri), runs(uri, "study"), runs(uri, "island")
+    for run in (root, island, runs(uri, "candidate")[1]):  # as two writers leave it that know nothing of each other
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
+        client.create_run(run.info.experiment_id, tags=tags, run_name=run.info.run_name)
+    client.log_metric(runs(uri, "candidate")[0].info.run_id, "added by hand", 1.0)
+    other = event("branches-1", 2, Measurement({"miou": 0.9}))
+    again = tracker()
+    track(again, [(event("branches-1", 0), True), (event("branches-1", 1), True), (other, True)])
+    assert (again.tally.there, again.tally.completed, again.tally.new, again.tally.removed) == (2, 0, 1, 3)
+    assert [run.info.run_id for run in runs(uri, "study")] == [root.info.run_id]
+    assert [run.info.run_id for run in runs(uri, "island")] == [island.info.run_id]
+    found = runs(uri, "candidate")
+    assert [run.data.metrics["miou"] for run in found] == [0.0, 0.01, 0.9]
+    assert found[0].data.metrics["added by hand"] == 1.0

@@ -217,7 +217,9 @@ def test_complexity_counts_lightweight_transformers(tmp_path: Path) -> None:
     assert "32 at half size" in table
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "status", "front", "candidates", "report", "complexity", "ui"])
+@pytest.mark.parametrize(
+    "command", ["search", "resume", "status", "front", "candidates", "report", "sync", "complexity", "ui"]
+)
 def test_every_command_has_help(command: str, archipelago: CommandLine) -> None:
     from typer.testing import CliRunner
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from infra.exported import NetworkDescription, StandaloneNetwork
@@ -27,7 +27,7 @@ class NetworkFileError(ValueError):
 def save_network(network: StandaloneNetwork, description: NetworkDescription, file: Path) -> None:
     """Writes a network whose norms are folded, so that `load_network` gives it back."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.subnet.state_dict().items()}
-    save_file(tensors, file, {**description.to_metadata(), DIGEST: _digest(tensors)})
+    file.write_bytes(save(tensors, {**description.to_metadata(), DIGEST: _digest(tensors)}))
 
 
 def load_network(file: str | Path) -> tuple[StandaloneNetwork, NetworkDescription]:

@@ -95,7 +95,7 @@ def take(
 
 def is_held(store: Store, study: str, has_ended: Callable[[str], bool] = lambda process: False) -> bool:
     """Whether a driver holds the study that is not known to have ended."""
-    found = _document(_read(store, _key(study)))
+    found = _document(study, _read(store, _key(study)))
     return bool(found.get("owner")) and not has_ended(str(found.get("process")))
 
 

@@ -269,6 +269,7 @@ def retrain(
         from jobs import retrain as job
         from jobs import selection
         from jobs.progress import Display
+        from jobs.tables import sheet_table
 
         place, display = _study(study, store), Display(err if as_json else out)
         chosen = selection.chosen(place, candidates or [], limit or [])
@@ -278,7 +279,7 @@ def retrain(
         if as_json:
             print(json.dumps(ending.rows()))
         else:
-            out.print(ending.table())
+            out.print(sheet_table(ending.sheet()))
         if ending.left:
             display.say(f"stopped with {ending.left} trials left: the same command goes on")
             raise typer.Exit(EXIT_CODES[EndReason.STOPPED])
@@ -383,7 +384,8 @@ def trust(
     with sentences():
         from jobs import trust as job
         from jobs.progress import Display
-        from jobs.trust_tables import summary, tables
+        from jobs.tables import sheet_table
+        from jobs.trust_tables import sheets, summary
 
         plan = job.Plan(sampled, random, seeds, fine_tune, tuple(also or ()))
         display = Display(err if as_json else out)
@@ -399,8 +401,8 @@ def trust(
         if as_json:
             print(json.dumps(summary(evidence)))
         else:
-            for table in tables(evidence):
-                out.print(table)
+            for sheet in sheets(evidence):
+                out.print(sheet_table(sheet))
         if evidence.left:
             display.say(f"stopped with {evidence.left} trainings left: the same command goes on")
             raise typer.Exit(EXIT_CODES[EndReason.STOPPED])

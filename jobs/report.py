@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import yaml
 
+from jobs.retrained import Ending
+from jobs.selection import chosen_candidate, name_of
 from jobs.study import Study
 from jobs.tables import StudyReport
+from jobs.trust_tables import sheets
 from orchestrator.config import ObjectiveSettings, Recipe
 from orchestrator.objectives import Objectives
 from orchestrator.report.columns import Found
-from orchestrator.report.page import Texts, report_html
+from orchestrator.report.page import Texts, TrainedPoint, report_html
+from orchestrator.report.sheet import Sheet
 from orchestrator.report.words import LABELS
+from orchestrator.retraining import Retrained, read_retrained
 from orchestrator.study import read_study, read_weights
+from orchestrator.trust import SEARCH, Evidence, read_evidence
+from search_spaces.base import digest
 
 
 def study_page(study: Study, where: str, now: datetime) -> str:
@@ -29,8 +38,44 @@ def study_page(study: Study, where: str, now: datetime) -> str:
     recipe = report.recipe
     found = Found(study.name, report.objectives, report.space, report.events, recipe.sampler.population_size)
     document = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
-    texts = Texts(_facts(study, recipe), document, _commands(recipe, where), _footer(study, now))
+    evidence = read_evidence(study.store, study.name) if recipe.training is not None else None
+    texts = Texts(
+        _facts(study, recipe),
+        document,
+        _commands(recipe, where),
+        _footer(study, now),
+        [*_retrained(study, report), *(sheets(evidence) if evidence else ())],
+        _points(evidence) if evidence else (),
+    )
     return report_html(found, texts)
+
+
+def _retrained(study: Study, report: StudyReport) -> list[Sheet]:
+    """The candidates of the study that were trained from scratch, a sheet for each way of training."""
+    results = read_retrained(study.store, study.name) if report.recipe.training is not None else ()
+    names = {event.candidate.architecture_id: name_of(event) for events in report.events.values() for event in events}
+    ways: dict[str, list[Retrained]] = {}
+    for result in results:
+        if result.trial.architecture_id in names:
+            ways.setdefault(digest(dict(result.trial.settings)), []).append(result)
+    return [_sheet(report, names, way) for way in ways.values()]
+
+
+def _sheet(report: StudyReport, names: Mapping[str, str], results: Sequence[Retrained]) -> Sheet:
+    by_architecture: dict[str, list[Retrained]] = {}
+    for result in results:
+        by_architecture.setdefault(result.trial.architecture_id, []).append(result)
+    found = [(chosen_candidate(report, names[name]), mine) for name, mine in by_architecture.items()]
+    sheet = Ending(found, 0).sheet()
+    return replace(sheet, title=f"{sheet.title}, {results[0].trial.settings['steps']:,} steps")
+
+
+def _points(evidence: Evidence) -> list[TrainedPoint]:
+    return [
+        TrainedPoint(one.name, one.group, one.island, one.shared[SEARCH], sum(one.scratch) / len(one.scratch))
+        for one in evidence.networks
+        if one.scratch
+    ]
 
 
 def _facts(study: Study, recipe: Recipe) -> dict[str, str]:

@@ -7,23 +7,22 @@ checkpoint there. Several run at once, with Ray Tune; or one after the other in 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from infra.weights import save_weights
 from jobs.checkpoints import Checkpoints, train_to_end
 from jobs.composition import load_data, make_network_space
 from jobs.progress import Display
 from jobs.recipe_file import changed
+from jobs.retrained import Chosen, Ending
 from jobs.search import Stop
 from jobs.study import Study
-from jobs.tables import quantity, simple_table
 from orchestrator.config import Recipe
 from orchestrator.evaluation.evaluator import SegmentationEvaluator
 from orchestrator.protocols import Store
@@ -78,78 +77,6 @@ def trials(
         for name, (island, one) in distinct.items()
         for seed in range(seeds)
     ]
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A candidate to train from scratch."""
-
-    name: str
-    """ISLAND/NUMBER."""
-    island: str
-    architecture: Any
-    architecture_id: str
-    metrics: Mapping[str, float]
-    """What the search measured."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What came of retraining candidates."""
-
-    found: Sequence[tuple[Chosen, Sequence[Retrained]]]
-    left: int
-    """Trials that have no result yet."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each candidate, with its trials."""
-        return [self._row(chosen, results) for chosen, results in self.found]
-
-    def _row(self, chosen: Chosen, results: Sequence[Retrained]) -> dict[str, Any]:
-        scores = [result.miou for result in results if result.miou is not None]
-        return {
-            "candidate": chosen.name,
-            "arch_id": chosen.architecture_id,
-            "miou_supernet": chosen.metrics.get("miou"),
-            "miou_mean": float(np.mean(scores)) if scores else None,
-            "miou_deviation": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-            "trials": [
-                {
-                    "trial": result.trial.id,
-                    "seed": result.trial.seed,
-                    "weights": result.weights,
-                    "device_s": result.device_s,
-                    "failure": result.failure,
-                    **{name: result.metrics.get(name) for name in ("miou", "test_miou", "macs", "params")},
-                }
-                for result in results
-            ],
-        }
-
-    def table(self) -> Table:
-        """A candidate a line."""
-        names = ("shared weights", "from scratch", "on test", "MACs", "params")
-        table = simple_table("mIoU of networks trained from scratch", ("candidate", "trials"), names)
-        for chosen, results in self.found:
-            failed = sum(bool(result.failure) for result in results)
-            trials = f"{len(results)}" + (f", {failed} failed" if failed else "")
-            first = next((result.metrics for result in results if result.metrics), {})
-            table.add_row(
-                chosen.name,
-                trials,
-                quantity("miou", chosen.metrics.get("miou")),
-                *(_spread([r.metrics[name] for r in results if name in r.metrics]) for name in ("miou", "test_miou")),
-                *(quantity(name, first.get(name)) for name in ("macs", "params")),
-            )
-        return table
-
-
-def _spread(values: Sequence[float]) -> str:
-    """Their mean, and with several their deviation."""
-    if not values:
-        return "–"
-    mean = quantity("miou", float(np.mean(values)))
-    return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else mean
 
 
 def retrain_candidates(

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from jobs.retrain import Chosen
+from jobs.retrained import Chosen
 from jobs.study import Study
 from jobs.tables import StudyReport, heading, quantity, simple_table
 from orchestrator.records import Event, Measurement
@@ -98,6 +98,15 @@ def named(report: StudyReport, name: str) -> Event:
         state = "has failed" if found else "does not exist"
         raise ValueError(f"candidate {name} {state}: see `archipelago candidates {report.recipe.study}`")
     return found[0]
+
+
+def chosen_candidate(report: StudyReport, name: str) -> Chosen:
+    """The candidate that a person calls ISLAND/NUMBER, to be trained.
+
+    Raises:
+        ValueError: there is no measured one of that name.
+    """
+    return _chosen(report, name, named(report, name))
 
 
 def _chosen(report: StudyReport, name: str, event: Event) -> Chosen:

@@ -19,6 +19,7 @@ from orchestrator.journal import Journal
 from orchestrator.objectives import Objectives
 from orchestrator.protocols import ObjectMissing
 from orchestrator.records import Event, Measurement
+from orchestrator.report.sheet import Sheet
 from orchestrator.study import read_study, read_weights
 from search_spaces.base import SearchSpace
 from search_spaces.hrnas.published import TransformerComplexity
@@ -203,6 +204,14 @@ def quantity(name: str, value: float | None) -> str:
             decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
             return f"{scaled:.{decimals}f}{prefix}"
     raise AssertionError("the last prefix takes everything")
+
+
+def sheet_table(sheet: Sheet) -> Table:
+    """A sheet for the terminal."""
+    table = simple_table(sheet.title, tuple(sheet.header[: sheet.words]), tuple(sheet.header[sheet.words :]))
+    for row in sheet.rows:
+        table.add_row(*row)
+    return table
 
 
 def simple_table(title: str, *columns: tuple[str, ...]) -> Table:

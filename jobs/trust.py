@@ -8,7 +8,7 @@ study's weights, with those weights fine-tuned for their island, under other pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,15 @@ from jobs.study import Study
 from jobs.tables import StudyReport
 from orchestrator.archive import front
 from orchestrator.config import Recipe
-from orchestrator.protocols import ObjectMissing
 from orchestrator.retraining import Retrained, Trial
-from orchestrator.sealed import seal, unseal
 from orchestrator.study import read_weights
-from orchestrator.trust import Network
+from orchestrator.trust import SEARCH, Evidence, Network, write_evidence
 from search_spaces.base import NetworkSpace, architecture_id
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.hyctas.distortions import DISTORTIONS
 from search_spaces.supernet import Weights
 
-SEARCH = "as searched"
-"""The score that the search saw."""
 ALL_IMAGES = "all images for recalibration"
 FINE_TUNED = "fine-tuned for each island"
 OTHER_SUBSETS = 4
@@ -71,20 +67,6 @@ class Subject:
     island: str
     name: str
     architecture: Any
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was found, as far as it goes."""
-
-    study: str
-    retraining: Mapping[str, Any]
-    """Settings by which networks were trained from scratch."""
-    networks: Sequence[Network]
-    noise: Mapping[str, Sequence[float]]
-    """By architecture: mIoU with shared weights under other recalibration subsets."""
-    left: int = 0
-    """Trainings that were not done."""
 
 
 def gather(
@@ -125,34 +107,8 @@ def gather(
     networks = _networks(recipe, space, data, subjects, shared, results)
     retraining = recipe.retraining.model_dump(mode="json") if recipe.retraining else {}
     evidence = Evidence(study.name, retraining, networks, noise, len(wanted) - len(results))
-    _write(study, evidence)
+    write_evidence(study.store, evidence)
     return evidence
-
-
-def read_evidence(study: Study) -> Evidence | None:
-    """The evidence that the study's store holds; None: nobody has gathered any.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        body = unseal(study.store.read(_key(study)))
-    except ObjectMissing:
-        return None
-    networks = [Network(**network) for network in body.pop("networks")]
-    return Evidence(networks=networks, **body)
-
-
-def _key(study: Study) -> str:
-    return f"{study.name}/trust.json"
-
-
-def _write(study: Study, evidence: Evidence) -> None:
-    try:
-        before = study.store.read(_key(study))
-    except ObjectMissing:
-        before = None
-    study.store.replace(_key(study), seal(asdict(evidence)), before)
 
 
 def _weights(study: Study) -> Weights:

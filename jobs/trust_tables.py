@@ -7,12 +7,20 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from rich.console import RenderableType
-from rich.text import Text
 
-from jobs.tables import quantity, simple_table
-from jobs.trust import SEARCH, Evidence
-from orchestrator.trust import Correlation, Network, better_share, correlation, deviation, mean, seed_deviation
+from jobs.tables import quantity
+from orchestrator.report.sheet import Sheet
+from orchestrator.trust import (
+    SEARCH,
+    Correlation,
+    Evidence,
+    Network,
+    better_share,
+    correlation,
+    deviation,
+    mean,
+    seed_deviation,
+)
 
 EVERYWHERE = "all islands"
 COMPARED = ("sampled", "random")
@@ -119,78 +127,64 @@ def noise(evidence: Evidence) -> dict[str, float | None]:
     }
 
 
-def tables(evidence: Evidence) -> list[RenderableType]:
+def sheets(evidence: Evidence) -> list[Sheet]:
     """What a person reads."""
     return [
-        _correlation_table("Kendall's tau (5 % to 95 %), Pearson: shared weights against training from scratch",
-                           correlations(evidence.networks, "scratch")),
-        _correlation_table("The same, trained networks scored on the test split",
-                           correlations(evidence.networks, "scratch_test")),
-        _searched_table(searched_rows(evidence.networks)),
-        _distorted_table(distorted_rows(evidence.networks)),
-        _noise_text(noise(evidence)),
+        _correlations("Kendall's tau (5 % to 95 %), Pearson: shared weights against training from scratch",
+                      correlations(evidence.networks, "scratch")),
+        _correlations("The same, trained networks scored on the test split",
+                      correlations(evidence.networks, "scratch_test")),
+        _searched(searched_rows(evidence.networks)),
+        _distorted(distorted_rows(evidence.networks)),
+        _noise(noise(evidence)),
     ]  # fmt: skip
 
 
-def _correlation_table(title: str, found: dict[str, dict[str, Correlation | None]]) -> RenderableType:
+def _correlations(title: str, found: dict[str, dict[str, Correlation | None]]) -> Sheet:
     islands = next(iter(found.values()), {})
-    table = simple_table(title, ("scored",), tuple(islands))
-    for name, row in found.items():
-        table.add_row(name, *map(_correlation_words, row.values()))
-    table.add_row("networks", *(str(one.n if one else 0) for one in islands.values()))
-    return table
+    rows = [(name, *map(_words, row.values())) for name, row in found.items()]
+    counts = ("networks", *(str(one.n if one else 0) for one in islands.values()))
+    return Sheet(title, ("scored", *islands), [*rows, counts])
 
 
-def _correlation_words(one: Correlation | None) -> str:
-    return (
-        "–"
-        if one is None
-        else f"{one.kendall:.2f} ({one.kendall_low:.2f} to {one.kendall_high:.2f}), {one.pearson:.2f}"
-    )
+def _words(one: Correlation | None) -> str:
+    if one is None:
+        return "–"
+    return f"{one.kendall:.2f} ({one.kendall_low:.2f} to {one.kendall_high:.2f}), {one.pearson:.2f}"
 
 
-def _searched_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
-    names = ("MACs", "shared", "from scratch", "on test", "random", "shared", "from scratch", "on test")
-    table = simple_table("Found networks against random ones of their size, mIoU", ("candidate",), names)
+def _searched(rows: Sequence[dict[str, Any]]) -> Sheet:
+    """Two rows an island: the found one, and what the random ones are in the mean."""
+    cells = []
     for row in rows:
-        table.add_row(
-            row["candidate"],
-            quantity("macs", row["macs"]),
-            quantity("miou", row["miou_shared"]),
-            _with_deviation(row["miou"], row["miou_deviation"]),
-            quantity("miou", row["test_miou"]),
-            str(row["random"]),
-            quantity("miou", row["random_miou_shared"]),
-            _with_deviation(row["random_miou"], row["random_miou_deviation"]),
-            quantity("miou", row["random_test_miou"]),
-        )
-    return table
+        macs = quantity("macs", row["macs"])
+        for name, n, of in ((row["candidate"], "1", ""), ("random of its size", str(row["random"]), "random_")):
+            shared, test = (quantity("miou", row[f"{of}{metric}"]) for metric in ("miou_shared", "test_miou"))
+            cells.append((name, n, macs, shared, _spread(row[f"{of}miou"], row[f"{of}miou_deviation"]), test))
+    header = ("network", "n", "MACs", "shared weights", "from scratch", "on test")
+    return Sheet("Found networks against random ones of their size, mIoU", header, cells)
 
 
-def _distorted_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
-    table = simple_table(
-        "A found network and its distortions, mIoU", ("network",), ("MACs", "shared", "from scratch", "on test")
-    )
-    for row in rows:
-        table.add_row(
-            row["network"],
-            quantity("macs", row["macs"]),
-            *(quantity("miou", row[name]) for name in ("miou_shared", "miou", "test_miou")),
-        )
-    return table
+def _distorted(rows: Sequence[dict[str, Any]]) -> Sheet:
+    metrics = ("miou_shared", "miou", "test_miou")
+    cells = [
+        (row["network"], quantity("macs", row["macs"]), *(quantity("miou", row[name]) for name in metrics))
+        for row in rows
+    ]
+    header = ("network", "MACs", "shared weights", "from scratch", "on test")
+    return Sheet("A found network and its distortions, mIoU", header, cells)
 
 
-def _with_deviation(value: float | None, spread: float | None) -> str:
+def _spread(value: float | None, spread: float | None) -> str:
     return quantity("miou", value) + ("" if spread is None else f" ± {spread:.4f}")
 
 
-def _noise_text(found: dict[str, float | None]) -> Text:
-    def words(name: str) -> str:
-        value = found[name]
-        return "unknown" if value is None else f"{value:.4f}"
-
-    return Text(
-        f"Deviations of mIoU, with shared weights: {words('recalibration_deviation')} between recalibration subsets, "
-        f"{words('shared_deviation')} between random networks; from scratch: {words('seed_deviation')} between seeds, "
-        f"{words('scratch_deviation')} between random networks."
-    )
+def _noise(found: dict[str, float | None]) -> Sheet:
+    rows = {
+        "shared weights, between recalibration subsets": "recalibration_deviation",
+        "shared weights, between random networks": "shared_deviation",
+        "from scratch, between seeds": "seed_deviation",
+        "from scratch, between random networks": "scratch_deviation",
+    }
+    cells = [(words, quantity("miou", found[name])) for words, name in rows.items()]
+    return Sheet("Noise, and what there is to find", ("mIoU", "standard deviation"), cells)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, pearsonr
 
+from orchestrator.protocols import ObjectMissing, Store, StoreError
+from orchestrator.sealed import seal, unseal
+
+SEARCH = "as searched"
+"""The name of the score that the search saw."""
 RESAMPLES = 1000
 """Of the bootstrap."""
 INTERVAL = (5, 95)
@@ -32,6 +38,50 @@ class Network:
     """mIoU from scratch, by seed."""
     scratch_test: Sequence[float]
     """The same on the test split, which no search has looked at."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found about the scores of a study, as far as it goes."""
+
+    study: str
+    retraining: Mapping[str, Any]
+    """Settings by which networks were trained from scratch."""
+    networks: Sequence[Network]
+    noise: Mapping[str, Sequence[float]]
+    """By architecture: mIoU with shared weights under other recalibration subsets."""
+    left: int = 0
+    """Trainings that were not done."""
+
+
+def write_evidence(store: Store, evidence: Evidence) -> None:
+    """Keeps the evidence in the store, in place of what was known before."""
+    key = _key(evidence.study)
+    try:
+        before = store.read(key)
+    except ObjectMissing:
+        before = None
+    store.replace(key, seal(asdict(evidence)), before)
+
+
+def read_evidence(store: Store, study: str) -> Evidence | None:
+    """The evidence that the store holds; None: nobody has gathered any.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        body = unseal(store.read(_key(study)))
+        networks = [Network(**network) for network in body.pop("networks")]
+        return Evidence(networks=networks, **body)
+    except ObjectMissing:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{_key(study)} is damaged: {error}; run `archipelago trust {study}` again") from None
+
+
+def _key(study: str) -> str:
+    return f"{study}/trust.json"
 
 
 @dataclass(frozen=True)

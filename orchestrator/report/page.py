@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from importlib import resources
 from string import Template
@@ -12,9 +12,23 @@ from string import Template
 from orchestrator.archive import Archive
 from orchestrator.records import Measurement, Source
 from orchestrator.report.columns import Found, columns
+from orchestrator.report.sheet import Sheet
 from orchestrator.report.words import COLOURS
 
 SCRIPTS = ("study.js", "figures.js", "page.js")
+
+
+@dataclass(frozen=True)
+class TrainedPoint:
+    """A network that was scored with shared weights and trained from scratch."""
+
+    name: str
+    group: str
+    island: str
+    shared: float
+    """mIoU with shared weights."""
+    scratch: float
+    """mIoU from scratch, mean of its seeds."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +42,22 @@ class Texts:
     commands: Sequence[str]
     """What to type to go on with a candidate: `{candidate}` stands for its name, `{file}` for that as a file name."""
     footer: str = ""
+    sheets: Sequence[Sheet] = ()
+    """What is known beyond the search: networks trained from scratch, evidence for the scores."""
+    trained: Sequence[TrainedPoint] = ()
 
 
 def report_html(found: Found, texts: Texts) -> str:
     """The page, with everything in it: data, drawings, plotly."""
     from plotly.offline import get_plotlyjs  # here: a study without a report need not wait for it
 
-    data = {**columns(found), "colours": COLOURS, "commands": list(texts.commands)}
+    data = {
+        **columns(found),
+        "colours": COLOURS,
+        "commands": list(texts.commands),
+        "sheets": [asdict(sheet) for sheet in texts.sheets],
+        "trained": [asdict(point) for point in texts.trained],
+    }
     facts = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in texts.facts.items())
     return Template(_asset("page.html")).substitute(
         title=escape(found.study),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from infra.file_store import FileStore
-from jobs.study import Study
-from jobs.trust import FINE_TUNED, SEARCH, read_evidence
+from jobs.trust import FINE_TUNED
 from orchestrator.retraining import read_retrained
+from orchestrator.trust import SEARCH, read_evidence
 from tests.jobs.conftest import TINY, TOY, CommandLine
 
 
@@ -53,15 +53,24 @@ def test_more_evidence_adds_to_what_there_is(study: CommandLine) -> None:
         assert two["scratch"][: len(one["scratch"])] == one["scratch"]
         assert len(two["scratch"]) == 2
     assert before < {result.trial.id for result in read_retrained(FileStore(study.store), "tiny")}
-    kept = read_evidence(Study.at("tiny", study.address))
+    kept = read_evidence(FileStore(study.store), "tiny")
     assert kept is not None
     assert [list(one.scratch) for one in kept.networks] == [one["scratch"] for one in second["networks"]]
+
+
+def test_the_report_shows_the_evidence(study: CommandLine) -> None:
+    trust(study)
+    file = study.folder / "report.html"
+    assert study("report", "tiny", "--out", str(file)).exit_code == 0
+    page = file.read_text()
+    assert "Found networks against random ones of their size" in page
+    assert "mIoU of networks trained from scratch, 8 steps" in page
 
 
 def test_the_tables_name_what_was_compared(study: CommandLine) -> None:
     shown = study("trust", "tiny", "--in-process", "--sampled", "3", "--random", "1").stdout
     assert "Kendall's tau" in shown
-    assert "between recalibration subsets" in " ".join(shown.split())
+    assert "Noise, and what there is to find" in shown
 
 
 def test_a_space_without_networks_has_no_evidence(archipelago: CommandLine) -> None:

@@ -164,6 +164,20 @@ function operators() {
     legend: {orientation: "h", x: 0, y: 1.07, yanchor: "bottom", traceorder: "normal"}, margin: {l: 60, r: 16, t: 64, b: 48}})};
 }
 
+// One mark for each network: how it was chosen by shape, its island by colour.
+function trained() {
+  const groups = [...new Set(study.trained.map(one => one.group))], traces = [];
+  groups.forEach((group, shape) => study.islands.forEach((island, number) => {
+    const here = study.trained.filter(one => one.group === group && one.island === island);
+    if (here.length && state.islands.has(number)) traces.push({type: "scatter", mode: "markers", name: `${group}, ${island}`,
+      x: here.map(one => one.shared), y: here.map(one => one.scratch), text: here.map(one => escaped(one.name)),
+      marker: {size: 9, opacity: 0.85, symbol: SYMBOLS[shape % SYMBOLS.length], color: study.colours[number % study.colours.length]},
+      hovertemplate: "%{text}<br>shared weights %{x:.4f}<br>from scratch %{y:.4f}<extra></extra>"});
+  }));
+  const words = text => axis("", {title: {text, standoff: 8}});
+  return {traces, layout: layout({xaxis: words("mIoU with shared weights"), yaxis: words("mIoU from scratch")})};
+}
+
 function time() {
   const stages = [...new Set(study.busy.flatMap(row => Object.keys(row.stages)))];
   const traces = stages.map((stage, number) => ({type: "bar", orientation: "h", name: stage, y: study.busy.map(row => row.worker),

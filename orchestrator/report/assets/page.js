@@ -2,7 +2,7 @@
 
 const element = id => document.getElementById(id);
 const FIGURES = {"figure-candidates": candidates, "figure-evolution": evolution, "figure-hypervolume": hypervolume,
-  "figure-properties": properties, "figure-operators": operators, "figure-time": time};
+  "figure-properties": properties, "figure-operators": operators, "figure-trained": trained, "figure-time": time};
 const CONFIG = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
 const stale = new Set(Object.keys(FIGURES)), visible = new Set();
 
@@ -140,6 +140,14 @@ function tabulateWorkers() {
   element("figure-time").style.height = `${Math.min(420, 130 + 34 * study.busy.length)}px`;
 }
 
+function listSheets() {
+  for (const sheet of study.sheets) {
+    const table = make("table", {}, make("thead", {}, row(sheet.header, sheet.words, "th")), ...sheet.rows.map(cells => row(cells, sheet.words)));
+    element("sheets").append(make("h3", {textContent: sheet.title}), make("div", {className: "scroll"}, table));
+  }
+  element("figure-trained").hidden = !study.trained.length;
+}
+
 function listFailures() {
   const list = element("failure-list");
   if (!study.failures.length) { list.textContent = "No candidate has failed."; return; }
@@ -194,7 +202,7 @@ function setSlider() {
 // Sections that this study has nothing for are left out.
 function leaveOut() {
   const empty = {operators: study.choices.places.length < 2, networks: !Object.keys(study.drawings).length,
-    time: !study.seconds.some(value => value > 0)};
+    trained: !study.sheets.length, time: !study.seconds.some(value => value > 0)};
   for (const id of Object.keys(empty).filter(id => empty[id])) {
     element(id).hidden = true;
     document.querySelector(`nav a[href="#${id}"]`).hidden = true;
@@ -221,6 +229,7 @@ setFilters();
 tabulatePicks();
 setSlider();
 listNetworks();
+listSheets();
 tabulateWorkers();
 listFailures();
 if (study.picks.length) choose(study.picks[0][0]);

@@ -23,6 +23,7 @@ from jobs.recipe_file import changed
 from jobs.retrained import Chosen, Ending
 from jobs.search import Stop
 from jobs.study import Study
+from jobs.tracking import track_retrained
 from orchestrator.config import Recipe
 from orchestrator.evaluation.evaluator import SegmentationEvaluator
 from orchestrator.protocols import Store
@@ -113,11 +114,22 @@ def retrain_candidates(
             in_process=in_process,
             at_once=at_once,
         )
+    tell_mlflow(recipe, study, display)
     by_architecture = {
         one.architecture_id: [result for result in results if result.trial.architecture_id == one.architecture_id]
         for one in chosen
     }
     return Ending([(one, by_architecture[one.architecture_id]) for one in chosen], len(wanted) - len(results))
+
+
+def tell_mlflow(recipe: Recipe, study: Study, display: Display) -> None:
+    """Gives MLflow a run for each training, if the study is tracked; where that fails, a warning says what to do."""
+    if not recipe.tracking.enabled:
+        return
+    try:
+        track_retrained(recipe, study)
+    except ConnectionError as error:
+        display.say(f"warning: {error}")
 
 
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -18,7 +18,7 @@ from infra.machine import SystemClock, has_ended, heartbeat, this_process
 from jobs.composition import make_space
 from jobs.progress import Display, SyncProgress
 from jobs.study import Study
-from jobs.tracking import draw, mlflow_tracker, parameters_of, prepare
+from jobs.tracking import draw, mlflow_tracker, parameters_of, prepare, track_retrained
 from orchestrator.config import Recipe
 from orchestrator.island import make_islands
 from orchestrator.journal import Journal
@@ -68,6 +68,7 @@ def sync(study: Study, display: Display, uri: str | None = None) -> Synced:
     with _alone(study), display.syncing() as show:
         while not rounds or (rounds[-1].writes and len(rounds) < ROUNDS):
             rounds.append(_round(study, recipe, journal, where, pictures, status, _shown(show, bool(rounds))))
+    track_retrained(recipe, study, where)
     sums = {name: sum(getattr(one, name) for one in rounds) for name in ("completed", "new", "removed", "writes")}
     return Synced(where, replace(rounds[0], **sums))
 

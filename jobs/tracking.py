@@ -15,6 +15,7 @@ from orchestrator.protocols import Tracker
 from orchestrator.report.columns import Found
 from orchestrator.report.fronts import fronts_png
 from orchestrator.report.pictures import pictures
+from orchestrator.retraining import read_retrained
 from search_spaces.base import SearchSpace
 
 if TYPE_CHECKING:
@@ -35,14 +36,42 @@ def mlflow_tracker(recipe: Recipe, study: Study, uri: str, **options: Any) -> Ml
     from infra.mlflow_tracker import MlflowTracker
 
     prepare(uri)
-    manifest = hashlib.sha256(study.store.read(f"{study.name}/manifest.json")).hexdigest()
     return MlflowTracker(
         uri,
         recipe.tracking.experiment or recipe.study,
         artifacts=_artifacts(study, uri),
-        identity=manifest[:16],
+        identity=_identity(study),
         **options,
     )
+
+
+def track_retrained(recipe: Recipe, study: Study, uri: str | None = None) -> int:
+    """Gives MLflow what was trained from scratch; how many runs were made or completed.
+
+    Raises:
+        ConnectionError: MLflow cannot be reached or refuses.
+        StoreError: a result in the store is damaged.
+    """
+    results = read_retrained(study.store, study.name)
+    if not results:
+        return 0
+    from infra.mlflow_retrained import write_retrained
+
+    where = uri or study.tracking_uri(recipe)
+    try:
+        prepare(where)
+        return write_retrained(where, recipe.tracking.experiment or recipe.study, study.name, _identity(study), results)
+    except Exception as error:  # whatever MLflow and its many clients raise
+        words = " ".join(str(error).split())[:300]
+        raise ConnectionError(
+            f"MLflow at {where} was not told of {len(results)} trainings; `archipelago sync {study.where}` goes on "
+            f"from there ({words})"
+        ) from None
+
+
+def _identity(study: Study) -> str:
+    """Tells this study from another one of its name."""
+    return hashlib.sha256(study.store.read(f"{study.name}/manifest.json")).hexdigest()[:16]
 
 
 def prepare(uri: str) -> None:

@@ -18,7 +18,7 @@ from infra.weights import load_weights
 from jobs.composition import load_data, make_network_space
 from jobs.fine_tuning import fine_tuned
 from jobs.progress import Display
-from jobs.retrain import overridden, retrain, trials
+from jobs.retrain import overridden, retrain, tell_mlflow, trials
 from jobs.scoring import shared_miou
 from jobs.search import Stop
 from jobs.study import Study
@@ -104,6 +104,7 @@ def gather(
             lambda trial: f"{names[trial.architecture_id]} seed {trial.seed}",
             address=address, in_process=in_process, at_once=at_once,
         )  # fmt: skip
+    tell_mlflow(recipe, study, display)
     networks = _networks(recipe, space, data, subjects, shared, results)
     retraining = recipe.retraining.model_dump(mode="json") if recipe.retraining else {}
     evidence = Evidence(study.name, retraining, networks, noise, len(wanted) - len(results))

@@ -14,6 +14,8 @@ from orchestrator.evaluation.toy import ToyEvaluatorFactory
 from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
 from search_spaces.base import NetworkSpace, SearchSpace
 from search_spaces.data.segmentation import SegmentationData
+from search_spaces.hrnas.settings import HrnasSettings
+from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.tabular import TabularSettings, TabularSpace, read_table
@@ -37,10 +39,15 @@ def make_space(recipe: Recipe) -> SearchSpace[Any]:
 
 def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
     """The recipe's space with its networks, which predict `classes` classes."""
-    assert isinstance(recipe.space, HyctasSettings), f"space {recipe.space.name} has no networks"
     assert recipe.training is not None, "the recipe has no training: see Recipe"
     height, width = recipe.training.augmentation.crop or (512, 1024)  # a memory limit needs a crop: see Recipe
-    return HyctasSpace(recipe.space, classes, (recipe.training.batch_size, 3, height, width))
+    shape = (recipe.training.batch_size, 3, height, width)
+    match recipe.space:
+        case HyctasSettings():
+            return HyctasSpace(recipe.space, classes, shape)
+        case HrnasSettings():
+            return HrnasSpace(recipe.space, classes, shape)
+    raise AssertionError(f"space {recipe.space.name} has no networks")
 
 
 def load_data(recipe: Recipe) -> SegmentationData:

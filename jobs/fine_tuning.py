@@ -21,7 +21,7 @@ from orchestrator.protocols import ObjectExists, ObjectMissing, Store
 from orchestrator.sealed import seal, unseal
 from search_spaces.base import digest
 from search_spaces.data.segmentation import SegmentationData
-from search_spaces.hyctas.settings import HyctasSettings
+from search_spaces.settings import NetworkSettings
 from search_spaces.supernet import Weights
 from search_spaces.training.trainer import SupernetTrainer
 
@@ -49,11 +49,11 @@ def fine_tuned(
         FineTuningStopped: `stop` said so.
     """
     assert recipe.training is not None
-    assert isinstance(recipe.space, HyctasSettings)
+    assert isinstance(recipe.space, NetworkSettings)
     place = f"{recipe.study}/fine-tuned/{island}-{digest([steps, recipe.training.model_dump(mode='json')])}"
     if (known := _read(store, f"{place}.json")) is not None:
         return load_weights(store, recipe.study, known)
-    branches = (recipe.space.branches[make_network_space(recipe, data.n_classes).islands.index(island)],)
+    branches = (recipe.space.branches[recipe.space.islands.index(island)],)
     only = recipe.model_copy(update={"space": recipe.space.model_copy(update={"branches": branches})})
     settings = recipe.training.model_copy(
         update={

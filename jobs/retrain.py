@@ -33,7 +33,6 @@ from orchestrator.study import library_versions, read_study
 from search_spaces.alone import AloneSpace
 from search_spaces.base import Architecture, NetworkSpace, architecture_id, digest
 from search_spaces.data.segmentation import SegmentationData
-from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.supernet import Weights
 from search_spaces.training.settings import RetrainingSettings, TrainingProgress, TrialProgress
 from search_spaces.training.trainer import SupernetTrainer
@@ -58,7 +57,6 @@ def retraining_settings(recipe: Recipe) -> RetrainingSettings:
 def retraining_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
     """The recipe's space at the size at which its architectures are retrained."""
     settings = retraining_settings(recipe)
-    assert isinstance(recipe.space, HyctasSettings)
     sizes = {name: getattr(settings, name) for name in ("filters", "model_type")}
     space = recipe.space.model_copy(update={name: size for name, size in sizes.items() if size is not None})
     return make_network_space(recipe.model_copy(update={"space": space}), classes)

@@ -31,6 +31,7 @@ from orchestrator.trust import SEARCH, Evidence, Network, write_evidence
 from search_spaces.base import NetworkSpace, architecture_id
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.segmentation import SegmentationData
+from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.distortions import DISTORTIONS
 from search_spaces.supernet import Weights
 
@@ -171,7 +172,8 @@ def _of_size(
 
 
 def _distorted(space: NetworkSpace[Any], island: str, found: Any, rng: np.random.Generator) -> Iterator[Subject]:
-    for name, distortion in DISTORTIONS.items():
+    distortions = DISTORTIONS if isinstance(found, HyctasArchitecture) else {}  # they change operators
+    for name, distortion in distortions.items():
         network = distortion(found, rng)
         if network is not None and network != found and not space.violations(network):
             yield Subject("distorted", island, name, network)

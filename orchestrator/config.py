@@ -21,9 +21,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from search_spaces.data.settings import DataSettings
+from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.mistakes import mistakes
-from search_spaces.settings import Settings
+from search_spaces.settings import NetworkSettings, Settings
 from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
 from search_spaces.training.settings import RetrainingSettings, TrainingSettings
@@ -33,7 +34,7 @@ METRICS = ("miou", "accuracy", "latency_ms", "macs", "params")
 DEFAULT_LANE = "default"
 LaneName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=30)]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-SpaceSettings = Annotated[HyctasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
+SpaceSettings = Annotated[HyctasSettings | HrnasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
 
 
 def lane_of(metric: str) -> str | None:
@@ -250,7 +251,7 @@ class Recipe(Settings):
                     f"latency.lanes.{blind[0]}.gpus must be > 0 when workers.gpus_per_worker is, got 0: without a GPU "
                     "of its own, or a share of one, the lane would time candidates on a CPU"
                 )
-        networks = isinstance(self.space, HyctasSettings)
+        networks = isinstance(self.space, NetworkSettings)
         if networks and (self.data is None or self.training is None):
             lacking = [name for name in ("data", "training") if getattr(self, name) is None]
             raise ValueError(f"space {self.space.name} needs the section {' and the section '.join(lacking)}")
@@ -267,16 +268,25 @@ class Recipe(Settings):
         if unknown:
             columns = " and which column ".join(unknown)
             raise ValueError(f"space.metrics must say which column {columns} is: it is an objective")
-        islands = len(self.space.branches) if isinstance(self.space, HyctasSettings) else 0
+        islands = len(self.space.islands) if isinstance(self.space, NetworkSettings) else 0
         given = self.training.island_probabilities if self.training else None
         if given is not None and len(given) != islands:
             raise ValueError(
                 f"training.island_probabilities must have {islands} entries, one for each of space.branches, "
                 f"got {len(given)}"
             )
-        limited = isinstance(self.space, HyctasSettings) and self.space.memory_limit_bytes is not None
+        limited = isinstance(self.space, NetworkSettings) and self.space.memory_limit_bytes is not None
         if limited and self.training is not None and self.training.augmentation.crop is None:
             raise ValueError("space.memory_limit_bytes needs training.augmentation.crop, got null: memory goes with it")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_of_retraining_are_the_spaces(self) -> Self:
+        given = {name: getattr(self.retraining, name) for name in ("filters", "model_type") if self.retraining}
+        for name, size in given.items():
+            if size is not None and name not in type(self.space).model_fields:
+                raise ValueError(f"retraining.{name} is a size that space {self.space.name} does not have, got {size}: "
+                                 "leave it out")  # fmt: skip
         return self
 
 

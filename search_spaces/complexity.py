@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from search_spaces.base import IMAGE, Operation, Program
+from search_spaces.base import IMAGE, Operation, Program, Violation
 
 Shape = tuple[int, ...]
 
@@ -84,6 +84,19 @@ class Complexity:
     params_by_operation: dict[str, int]
     """Parameters by operation name."""
     macs_by_operation: dict[str, int]
+
+
+def training_bytes(cost: Complexity) -> int:
+    """Bytes of the activations that a training step in float32 keeps, and of weights, gradients and momentum."""
+    return 4 * (cost.activation_elements + 3 * cost.params)
+
+
+def memory_violations(needed_bytes: int, limit_bytes: int) -> tuple[Violation, ...]:
+    """What is wrong with a network whose training takes so many bytes; nothing if they are allowed."""
+    if needed_bytes <= limit_bytes:
+        return ()
+    words = f"training takes {needed_bytes / 2**30:.2f} GiB, allowed are {limit_bytes / 2**30:.2f}"
+    return (Violation("memory", needed_bytes / limit_bytes - 1, words),)
 
 
 class ComplexityCounter:

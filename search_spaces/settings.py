@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+
+ISLAND = "branches-"
+"""What an island's name begins with, before the number of branches."""
 
 
 class Settings(BaseModel):
@@ -20,3 +23,24 @@ class Settings(BaseModel):
             if isinstance(document.get(name), bool) and field.annotation is not bool:
                 raise ValueError(f"{name} must not be true or false (so YAML reads on, off, yes, no): quote a word")
         return document
+
+
+class NetworkSettings(Settings):
+    """What the settings of every space with networks have: an island for each number of branches."""
+
+    name: str
+    branches: tuple[int, ...]
+    """Branch counts to search, an island each."""
+    memory_limit_bytes: PositiveInt | None = None
+    """Most memory that a subnet may take in training, by `training_memory_bytes`; null: no limit."""
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """The names of the islands, in the order of `branches`."""
+        return tuple(f"{ISLAND}{count}" for count in self.branches)
+
+    @model_validator(mode="after")
+    def _distinct_branches(self) -> Self:
+        if not self.branches or len(set(self.branches)) != len(self.branches):
+            raise ValueError(f"branches must be distinct and not empty, got {list(self.branches)}")
+        return self

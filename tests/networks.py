@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 
+from search_spaces.base import NetworkSpace
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.data.settings import SyntheticSettings
 from search_spaces.data.synthetic import load_synthetic
+from search_spaces.hrnas.settings import HrnasSettings
+from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
@@ -28,6 +32,18 @@ def small_space(layers: int = 4, filters: int = 2, **settings: object) -> Hyctas
     return HyctasSpace(HyctasSettings(layers=layers, filters=filters, **settings), scenes().n_classes)  # type: ignore[arg-type]
 
 
+def small_hrnas(**settings: Any) -> HrnasSpace:
+    """An HR-NAS space of small networks for the classes of `scenes`, with islands of one and of three branches."""
+    modules = [
+        {"blocks": [1], "channels": [4]},
+        {"blocks": [1, 2], "channels": [6, 8]},
+        {"blocks": [1, 1, 1], "channels": [6, 8, 12]},
+    ]
+    small = {"branches": (1, 3), "stem": (3, 4), "modules": modules, "expansion": 2}
+    transformer = {"tokens": 5, "size": 3, **settings.pop("transformer", {})}
+    return HrnasSpace(HrnasSettings(**{**small, **settings, "transformer": transformer}), scenes().n_classes)
+
+
 def awake(supernet: Supernet) -> Supernet:
     """The supernet as after some training: what starts at a constant is random, gates of attention are open."""
     generator = torch.Generator().manual_seed(1)
@@ -39,7 +55,7 @@ def awake(supernet: Supernet) -> Supernet:
     return supernet
 
 
-def small_weights(space: HyctasSpace) -> Weights:
+def small_weights(space: NetworkSpace[Any]) -> Weights:
     """Weights of a supernet that is awake, read-only as workers of a node see them."""
     weights = awake(Supernet(space, torch.Generator().manual_seed(0))).to_numpy()
     for array in weights.values():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field
 
-from search_spaces.settings import Settings
+from search_spaces.settings import NetworkSettings
 
 WIDTHS = (4, 6, 8, 10, 12)
 """Width multipliers of a cell's output, in twelfths. Source: HyCTAS, the authors' encoding."""
@@ -14,7 +14,7 @@ WIDTHS = (4, 6, 8, 10, 12)
 Width = Literal[4, 6, 8, 10, 12]
 
 
-class HyctasSettings(Settings):
+class HyctasSettings(NetworkSettings):
     """`space:` of a recipe that searches the multi-branch space of HyCTAS."""
 
     name: Literal["hyctas"] = "hyctas"
@@ -34,11 +34,3 @@ class HyctasSettings(Settings):
     model_type: Literal[0, 1, 2] = 0
     """0: classes are predicted at stride 8; 1: at stride 4, with the stem's stride-4 feature merged in; 2: likewise,
     with the stride-8 feature merged in before."""
-    memory_limit_bytes: PositiveInt | None = None
-    """Most memory that a subnet may take in training, by `training_memory_bytes`; null: no limit."""
-
-    @model_validator(mode="after")
-    def _distinct_branches(self) -> Self:
-        if not self.branches or len(set(self.branches)) != len(self.branches):
-            raise ValueError(f"branches must be distinct and not empty, got {list(self.branches)}")
-        return self

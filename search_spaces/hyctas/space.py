@@ -20,14 +20,14 @@ from search_spaces.base import (
     ProgramBuilder,
     Violation,
 )
-from search_spaces.complexity import ComplexityCounter
+from search_spaces.complexity import ComplexityCounter, memory_violations, training_bytes
 from search_spaces.hyctas import encoding, heads
 from search_spaces.hyctas.architecture import STRIDES, WORDS, Branch, HyctasArchitecture
 from search_spaces.hyctas.drawing import PALETTE, hyctas_svg
 from search_spaces.hyctas.operators import BODIES, OPERATORS, Cell
 from search_spaces.hyctas.settings import WIDTHS, HyctasSettings
+from search_spaces.settings import ISLAND
 
-ISLAND = "branches-"
 MOST_DRAWS = 1000
 """Random architectures that are tried for one that breaks no constraint."""
 
@@ -56,7 +56,7 @@ class HyctasSpace:
 
     @property
     def islands(self) -> tuple[str, ...]:
-        return tuple(f"{ISLAND}{count}" for count in self.settings.branches)
+        return self.settings.islands
 
     def _branch_count(self, island: str) -> int:
         if island not in self.islands:
@@ -119,15 +119,13 @@ class HyctasSpace:
         """The paper's four constraints (section 3.4), each as an amount and in words."""
         found = [*_structural_violations(architecture)]
         limit = self.settings.memory_limit_bytes
-        if limit is not None and not found and (bytes_ := self.training_memory_bytes(architecture)) > limit:
-            words = f"training takes {bytes_ / 2**30:.2f} GiB, allowed are {limit / 2**30:.2f}"
-            found.append(Violation("memory", bytes_ / limit - 1, words))
+        if limit is not None and not found:
+            found += memory_violations(self.training_memory_bytes(architecture), limit)
         return tuple(found)
 
     def training_memory_bytes(self, architecture: HyctasArchitecture) -> int:
         """Bytes of the activations that a training step in float32 keeps, and of weights, gradients and momentum."""
-        cost = self.counter.count(self.lower(architecture, training=True), self.training_shape)
-        return 4 * (cost.activation_elements + 3 * cost.params)
+        return training_bytes(self.counter.count(self.lower(architecture, training=True), self.training_shape))
 
     # ---- networks
 

@@ -49,6 +49,17 @@ TINY: Mapping[str, Any] = {
     "workers": {"count": 1, "memo": False},
     "tracking": {"enabled": False},
 }
+TINY_HRNAS: Mapping[str, Any] = {
+    **TINY,
+    "space": {
+        "name": "hrnas",
+        "branches": [1, 2],
+        "stem": [4, 4],
+        "modules": [{"blocks": [1], "channels": [4]}, {"blocks": [1, 1], "channels": [4, 6]}],
+        "expansion": 1,
+        "transformer": {"tokens": 4, "size": 4},
+    },
+}
 
 
 class CommandLine:

@@ -73,11 +73,36 @@ def check(result: Result, *sentences: str) -> None:
             ["objectives.* island shoal is within"],
         ),
         (["latency.measure=false"], ["latency.measure must be true when latency_ms is an objective"]),
-        (["space.name=toys"], [r"space.name must be one of hyctas, tabular, toy, got 'toys': did you mean toy\?"]),
-        (["space.name=resnet"], ["space.name must be one of hyctas, tabular, toy, got 'resnet'$"]),
+        (
+            ["space.name=toys"],
+            [r"space.name must be one of hyctas, hrnas, tabular, toy, got 'toys': did you mean toy\?"],
+        ),
+        (["space.name=resnet"], ["space.name must be one of hyctas, hrnas, tabular, toy, got 'resnet'$"]),
         (["space={}"], ["space.name is required"]),
         (["space=3"], ["space must be a mapping of keys to values, got 3"]),
         (["space={name: hyctas}"], ["space hyctas needs the section data and the section training"]),
+        (["space={name: hrnas}"], ["space hrnas needs the section data and the section training"]),
+        (
+            ["space={name: hrnas, kernels: [3, 3], transformer: {tokens: -1}}"],
+            ["space.transformer.tokens must be >= 0, got -1"],
+        ),
+        (["space={name: hrnas, kernels: [3, 3]}"], [r"space: kernels must be distinct, got \[3, 3\]"]),
+        (
+            ["space={name: hrnas, stem: [8, 8]}"],
+            [r"space: modules.0.channels must be \[8\], as the stem gives, got \[24\]"],
+        ),
+        (
+            ["space={name: hrnas, modules: [{blocks: [1], channels: [24]}]}"],
+            [r"space: branches must be <= 1, as the last of modules has, got \[4\]"],
+        ),
+        (
+            ["space={name: hrnas, modules: [{blocks: [1, 1], channels: [24, 24]}]}"],
+            [r"space: modules must begin with one branch, and go on with as many or one more, got \[2\]"],
+        ),
+        (
+            ["space={name: hrnas, modules: [{blocks: [1, 1], channels: [24]}]}"],
+            ["space.modules.0: blocks and channels must have an entry for each branch, got 2 and 1"],
+        ),
         (
             ["space={name: tabular, path: t.csv, genes: [a], metrics: {miou: {column: b}}}"],
             ["space.metrics must say which column latency_ms is: it is an objective"],
@@ -127,6 +152,7 @@ def test_mistake_in_a_recipe(archipelago: CommandLine, overrides: list[str], sen
             "objectives=[{name: miou}, {name: macs, at_most: 1000}]",
             "objectives.macs.at_most 1000: no architecture of island branches-1 is within",
         ),
+        ("space={name: hrnas, memory_limit_bytes: 1000}", "space.memory_limit_bytes needs training.augmentation.crop"),
         ("space.memory_limit_bytes=1000", "space.memory_limit_bytes needs training.augmentation.crop"),
         ("data={name: camvid, root: /nowhere}", "/nowhere/classes.json is missing: mend data.root"),
         ("data={name: cityscapes, root: /nowhere}", "/nowhere/.* mend data.root"),

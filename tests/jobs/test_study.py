@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import TINY, TOY, CommandLine, without_timings
+from tests.jobs.conftest import TINY, TINY_HRNAS, TOY, CommandLine, without_timings
 from tests.tables import rows, table_settings
 
 COLUMNS = {
@@ -133,6 +133,25 @@ def test_tiny_networks_from_scenes_to_fronts(archipelago: CommandLine) -> None:
     again = archipelago("search", archipelago.recipe(TINY, study="again"), "--in-process")
     assert again.exit_code == 0, again.stderr
     assert without_timings(archipelago.rows("candidates", "again")) == without_timings(rows)
+
+
+def test_tiny_hrnas_networks_from_scenes_to_fronts(archipelago: CommandLine) -> None:
+    result = archipelago("search", archipelago.recipe(TINY_HRNAS, tracking={"enabled": True}), "--in-process")
+    assert result.exit_code == 0, result.stderr
+    rows = archipelago.rows("candidates", "tiny")
+    assert [row["island"] for row in rows] == ["branches-1"] * 3 + ["branches-2"] * 3
+    for row in rows:
+        assert row["status"] == "measured"
+        assert 0 <= row["miou"] <= 1
+        assert row["latency_ms"] > 0
+        assert row["architecture"]["branches"] == int(row["island"][-1])
+    assert "blocks empty" in archipelago("front", "tiny").stdout.replace("\n", " ")
+    again = archipelago("search", archipelago.recipe(TINY_HRNAS, study="again"), "--in-process")
+    assert again.exit_code == 0, again.stderr
+    assert without_timings(archipelago.rows("candidates", "again")) == without_timings(rows)
+    page = archipelago.folder / "report.html"
+    assert archipelago("report", "tiny", "--out", str(page)).exit_code == 0
+    assert "branches-2" in page.read_text()
 
 
 def test_study_is_known_by_its_folder_too(archipelago: CommandLine) -> None:

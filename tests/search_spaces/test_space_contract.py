@@ -24,7 +24,7 @@ from search_spaces.subnet import materialise
 from search_spaces.supernet import Supernet, shared_name
 from search_spaces.tabular import TabularSpace
 from search_spaces.toy import ToySpace
-from tests.networks import awake, by_ends, scenes, small_space, small_weights
+from tests.networks import awake, by_ends, scenes, small_hrnas, small_space, small_weights
 from tests.tables import written_table
 
 HYCTAS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,18 @@ HYCTAS: dict[str, dict[str, Any]] = {
     "published-type-1": {"family": "published", "model_type": 1, "branches": (3, 1), "head_width": 10},
     "published-type-2": {"family": "published", "model_type": 2, "layers": 3, "filters": 3, "stem_width": 6},
 }
-SMALL = [name for name in HYCTAS if name != "searching-published-depth"]
+HRNAS: dict[str, dict[str, Any]] = {
+    "hrnas": {},
+    "hrnas-published": {"family": "published", "head_channels": 6, "transformer": {"form": "published"}},
+    "hrnas-convolutions": {"kernels": (3,), "branches": (2, 1, 3), "transformer": {"tokens": 0}},
+    "hrnas-any-number": {"parts": None, "branches": (3,), "transformer": {"positions_in": "both"}},
+    "hrnas-learned-positions": {"transformer": {"positions": "learned"}},
+}
+NETWORKS: dict[str, Callable[[], NetworkSpace[Any]]] = {
+    **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
+    **{name: lambda settings=settings: small_hrnas(**settings) for name, settings in HRNAS.items()},  # type: ignore[misc]
+}
+SMALL = [name for name in NETWORKS if name != "searching-published-depth"]
 
 
 def alone() -> AloneSpace:
@@ -49,8 +60,21 @@ SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
     "toy": ToySpace,
     "table-complete": lambda: TabularSpace(written_table(share=1.0)),
     "table-sparse": lambda: TabularSpace(written_table(share=0.3)),
-    **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
+    **NETWORKS,
 }
+
+
+def shallow(name: str) -> NetworkSpace[Any]:
+    """The space with as few cells as its kind allows, so that random networks reach all of it soon."""
+    return small_space(**{**HYCTAS[name], "layers": 3}) if name in HYCTAS else NETWORKS[name]()
+
+
+def subjects(space: NetworkSpace[Any]) -> list[Any]:
+    """Networks of all kinds that the space has."""
+    if isinstance(space, HyctasSpace):
+        return list(by_ends(space).values())
+    nothing = [space.decode(island, (0,) * len(space.cardinalities(island))) for island in space.islands]
+    return [*samples(space, 2 * len(space.islands)), *nothing, space.largest(np.random.default_rng(0))]
 
 
 def random_genotypes(space: SearchSpace[Any], island: str, count: int) -> list[Genotype]:
@@ -69,6 +93,13 @@ def samples(space: SearchSpace[Any], count: int, seed: int = 0) -> list[Any]:
     ]
 
 
+def full(space: NetworkSpace[Any]) -> list[Any]:
+    """Of each island the network with the last value of every gene, where that is the largest."""
+    if isinstance(space, HyctasSpace):
+        return []
+    return [space.decode(name, tuple(values - 1 for values in space.cardinalities(name))) for name in space.islands]
+
+
 # ---- genotypes and architectures
 
 
@@ -76,7 +107,7 @@ def samples(space: SearchSpace[Any], count: int, seed: int = 0) -> list[Any]:
 def test_it_is_a_search_space_with_islands(name: str) -> None:
     space = SPACES[name]()
     assert isinstance(space, SearchSpace)
-    assert isinstance(space, NetworkSpace) == (name in HYCTAS)
+    assert isinstance(space, NetworkSpace) == (name in NETWORKS)
     assert len(set(space.islands)) == len(space.islands) > 0
     for island in space.islands:
         assert all(values >= 1 for values in space.cardinalities(island))
@@ -174,15 +205,15 @@ def test_descriptions_with_missing_or_unknown_fields_are_refused(name: str) -> N
 # ---- networks
 
 
-@pytest.mark.parametrize("name", HYCTAS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_programs_begin_at_the_image_and_end_in_class_logits(name: str) -> None:
-    space = small_space(**HYCTAS[name])
+    space = NETWORKS[name]()
     for architecture in samples(space, 30):
         searched, trained = space.lower(architecture), space.lower(architecture, training=True)
         assert space.lower(architecture) == searched
         assert searched.steps[0].inputs == (IMAGE,)
         assert not searched.auxiliary
-        assert len(trained.auxiliary) == max(architecture.ends)
+        assert len(trained.auxiliary) == (max(architecture.ends) if name in HYCTAS else 0)
         assert trained.output == searched.output
         assert {step.id for step in searched.steps} <= {step.id for step in trained.steps}
         read = {source for step in trained.steps for source in step.inputs}
@@ -193,11 +224,12 @@ def test_programs_begin_at_the_image_and_end_in_class_logits(name: str) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (75, 101)], ids=str)
 @pytest.mark.parametrize("name", SMALL)
 def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int]) -> None:
-    space = small_space(**HYCTAS[name])
+    space: Any = NETWORKS[name]()
     weights, counter = small_weights(space), ComplexityCounter(space.build)
-    architectures = by_ends(space)
-    assert len(architectures) == sum({1: 3, 2: 3, 3: 1}[count] for count in space.settings.branches)
-    for architecture in architectures.values():
+    architectures = subjects(space)
+    if name in HYCTAS:
+        assert len(architectures) == sum({1: 3, 2: 3, 3: 1}[count] for count in space.settings.branches)
+    for architecture in architectures:
         network = materialise(space, architecture, weights).eval()
         # Of the fused kernels torch does not count the one for CPUs: the plain one multiplies the same matrices.
         with FlopCounterMode(display=False) as flops, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
@@ -207,13 +239,13 @@ def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int])
         assert 2 * cost.macs == flops.get_total_flops()
         assert cost.params == sum(parameter.numel() for parameter in network.parameters())
         assert counter.costs(program, (1, 3, *size))[program.output].shape == logits.shape
-        stride = 4 if space.settings.model_type else 8
+        stride = 8 if name in HYCTAS and space.settings.model_type == 0 else 4
         assert logits.shape == (1, space.classes, *(-(-length // stride) for length in size))
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_macs_of_a_batch_are_as_many_times_those_of_an_image(name: str) -> None:
-    space = small_space(**HYCTAS[name])
+    space: Any = NETWORKS[name]()
     program = space.lower(samples(space, len(space.islands))[0])
     one, five = (space.counter.count(program, (batch, 3, 64, 64)) for batch in (1, 5))
     assert (five.macs, five.activation_elements) == (5 * one.macs, 5 * one.activation_elements)
@@ -237,9 +269,9 @@ def test_the_materialised_subnet_gives_what_the_program_gives(name: str) -> None
     data = scenes()
     batches = [data.normalise(data.train.images[first : first + 8]) for first in (0, 8)]
     images = data.normalise(data.validation.images[:3])
-    space: Any = alone() if name == "alone" else small_space(**HYCTAS[name])
+    space: Any = alone() if name == "alone" else NETWORKS[name]()
     weights = awake(Supernet(space, torch.Generator().manual_seed(0))).to_numpy()
-    architectures = [space.architecture] if name == "alone" else list(by_ends(space).values())
+    architectures = [space.architecture] if name == "alone" else subjects(space)
     executor = Executor(StepModules(space, weights), [space.lower(architecture) for architecture in architectures])
     executor.recalibrate(batches)
     logits: dict[int, torch.Tensor] = {}
@@ -256,10 +288,10 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["searching", "published-type-2"])
+@pytest.mark.parametrize("name", ["searching", "published-type-2", *HRNAS])
 def test_every_parameter_gets_a_gradient_under_sampling(name: str) -> None:
     """Checked with open gates: what gates of attention that start at 0 let through has no gradient before a step."""
-    space = small_space(**{**HYCTAS[name], "layers": 3})
+    space = shallow(name)
     supernet = awake(Supernet(space, torch.Generator().manual_seed(0)))
     generator = torch.Generator().manual_seed(0)
     waiting = {
@@ -289,7 +321,7 @@ def test_every_parameter_gets_a_gradient_under_sampling(name: str) -> None:
     assert not waiting
 
 
-def names(space: HyctasSpace, operation: Any) -> list[str]:
+def names(space: NetworkSpace[Any], operation: Any) -> list[str]:
     with torch.device("meta"):
         return [name for name, _ in space.build(operation).named_parameters()]
 
@@ -297,10 +329,11 @@ def names(space: HyctasSpace, operation: Any) -> list[str]:
 @pytest.mark.parametrize("name", SMALL)
 def test_shared_tensors_are_as_large_as_the_largest_that_takes_a_part_of_them(name: str) -> None:
     """No operation of a random network has two parameters of one name, or one that does not fit; none is too large."""
-    space = small_space(**{**HYCTAS[name], "layers": 3})
+    space = shallow(name)
     supernet = Supernet(space, torch.Generator().manual_seed(0))
     reached: dict[str, tuple[int, ...]] = {}
-    architectures = [*samples(space, 2400), *(space.largest(np.random.default_rng(seed)) for seed in range(20))]
+    architectures = [*samples(space, 2400 if name in HYCTAS else 6), *full(space)]
+    architectures += [space.largest(np.random.default_rng(seed)) for seed in range(20)]
     for operation in dict.fromkeys(
         step.operation for one in architectures for step in space.lower(one, training=True).steps
     ):
@@ -318,7 +351,7 @@ def test_shared_tensors_are_as_large_as_the_largest_that_takes_a_part_of_them(na
     assert not unreached
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [name for name in SMALL if name in HYCTAS])
 def test_the_largest_breaks_no_constraint_and_has_full_width(name: str) -> None:
     space = small_space(**HYCTAS[name])
     for seed in range(20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 from infra.mlflow_ui import ui_command, ui_environment
 
 START_TIMEOUT_S = 120.0
+DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class MlflowServer:
 def mlflow_servers(uri: str, folder: Path) -> Iterator[Callable[[int], MlflowServer]]:
     """A function that starts a server over `uri` on a port, and waits until it answers."""
     servers: list[MlflowServer] = []
+    libc = ctypes.CDLL(None)
 
     def start(port: int) -> MlflowServer:
         with open(folder / "server.log", "a") as log:
@@ -45,6 +48,7 @@ def mlflow_servers(uri: str, folder: Path) -> Iterator[Callable[[int], MlflowSer
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=lambda: libc.prctl(DIES_WITH_PARENT, signal.SIGTERM),  # which it passes on to its workers
             )
         servers.append(MlflowServer(f"http://127.0.0.1:{port}", process))
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -58,10 +62,12 @@ def mlflow_servers(uri: str, folder: Path) -> Iterator[Callable[[int], MlflowSer
                 assert process.poll() is None, (folder / "server.log").read_text()
                 time.sleep(0.2)
 
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.kill()
+    try:
+        yield start
+    finally:
+        for server in servers:
+            if server.process.poll() is None:
+                server.kill()
 
 
 def free_port() -> int:

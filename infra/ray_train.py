@@ -33,7 +33,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from infra.ray_cluster import connect
 from infra.ray_worker import DEATHS_IN_A_ROW
 from orchestrator.protocols import StoreError
-from search_spaces.training.ranks import Ranks, TrainingFailed
+from search_spaces.training.endings import TrainingFailed
+from search_spaces.training.ranks import Ranks
 from search_spaces.training.settings import TrainingProgress
 
 log = logging.getLogger(__name__)

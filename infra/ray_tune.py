@@ -19,7 +19,7 @@ from ray import tune
 
 from infra.ray_cluster import connect
 from orchestrator.protocols import StoreError
-from search_spaces.training.ranks import TrainingFailed
+from search_spaces.training.endings import TrainingFailed
 from search_spaces.training.settings import TrainingProgress, TrialProgress
 
 STARTS_AGAIN = 3

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -80,16 +80,25 @@ class ExportOutput(Enum):
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Turns what a user can mend into one sentence on stderr and exit code 2."""
+    """Turns what a user can mend into one sentence on stderr and exit code 2, a training's ending into its own code."""
     from orchestrator.journal import JournalCorrupt
     from orchestrator.replay import ReplayMismatch
+    from search_spaces.training.endings import TrainingFailed, TrainingStopped
 
     try:
         yield
     except (ValueError, StoreError, JournalCorrupt, ReplayMismatch, ConnectionError) as error:
-        for line in str(error).splitlines():
-            err.print(f"archipelago: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from None
+        _say(error, BAD_INPUT)
+    except TrainingStopped as stopped:
+        _say(stopped, EXIT_CODES[EndReason.STOPPED])
+    except TrainingFailed as failed:
+        _say(failed, EXIT_CODES[EndReason.NO_WORKERS])
+
+
+def _say(error: Exception, code: int) -> NoReturn:
+    for line in str(error).splitlines():
+        err.print(f"archipelago: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code) from None
 
 
 @app.command()

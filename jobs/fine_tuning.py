@@ -23,14 +23,11 @@ from search_spaces.base import digest
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.settings import NetworkSettings
 from search_spaces.supernet import Weights
+from search_spaces.training.endings import TrainingStopped
 from search_spaces.training.trainer import SupernetTrainer
 
 LEARNING_RATE_SHARE = 0.3
 """Of the supernet's peak learning rate."""
-
-
-class FineTuningStopped(RuntimeError):
-    """It ended on request; its last checkpoint is in the store."""
 
 
 def fine_tuned(
@@ -46,7 +43,7 @@ def fine_tuned(
     """The island's part of the weights after so many steps more with its subnets only; from the store, if it has them.
 
     Raises:
-        FineTuningStopped: `stop` said so.
+        TrainingStopped: `stop` said so.
     """
     assert recipe.training is not None
     assert isinstance(recipe.space, NetworkSettings)
@@ -75,7 +72,7 @@ def fine_tuned(
     display.say(f"fine-tuning the supernet for {island}")
     with display.training() as show:
         if not train_to_end(trainer, show, stop, lambda: checkpoints.save(trainer.step, trainer.checkpoint())):
-            raise FineTuningStopped(f"stopped while the supernet was fine-tuned for {island}")
+            raise TrainingStopped(f"stopped while the supernet was fine-tuned for {island}: the same command goes on")
     tuned = trainer.weights()
     with suppress(ObjectExists):  # another process was faster, with the same weights
         store.create(f"{place}.json", seal({"digest": save_weights(store, recipe.study, tuned)}))

@@ -30,6 +30,7 @@ from orchestrator.protocols import EvaluationPool, StoreError
 from orchestrator.repair import repair
 from orchestrator.study import check_free, create_study, read_study, read_weights
 from search_spaces.base import SearchSpace
+from search_spaces.training.endings import TrainingFailed, TrainingStopped
 
 if TYPE_CHECKING:
     from search_spaces.data.segmentation import SegmentationData
@@ -201,8 +202,7 @@ def _weights(
     if any(map(journal.count, journal.islands)) and read_weights(study.store, study.name) is None:
         raise StoreError(f"{study.name}/weights.json is missing, and candidates were measured with what it names: "
                          "restore it")  # fmt: skip
-    from jobs.train_supernet import TrainingStopped, supernet_weights
-    from search_spaces.training.ranks import TrainingFailed
+    from jobs.train_supernet import supernet_weights
 
     try:
         with display.training() as show:

@@ -22,13 +22,10 @@ from jobs.composition import load_data, make_network_space
 from orchestrator.config import Recipe
 from orchestrator.protocols import Store, StoreError
 from orchestrator.study import StudyMissing, read_study, read_weights, record_weights
+from search_spaces.training.endings import TrainingStopped
 from search_spaces.training.ranks import ALONE, Ranks
 from search_spaces.training.settings import TrainingProgress, TrainingSettings
 from search_spaces.training.trainer import SupernetTrainer
-
-
-class TrainingStopped(RuntimeError):
-    """Training ended on request; its last checkpoint is in the store."""
 
 
 def check_place(training: TrainingSettings, in_process: bool) -> None:

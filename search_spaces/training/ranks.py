@@ -11,10 +11,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-class TrainingFailed(RuntimeError):
-    """Processes of a training died again and again, or there was no room for them."""
-
-
 @dataclass(frozen=True)
 class Ranks:
     """One of `count` processes of torch's default process group; the only one, who talks to nobody, by default.

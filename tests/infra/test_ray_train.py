@@ -14,7 +14,8 @@ import torch.distributed as dist
 
 from infra import ray_cluster
 from infra.ray_train import Board, train_on_ray
-from search_spaces.training.ranks import Ranks, TrainingFailed
+from search_spaces.training.endings import TrainingFailed
+from search_spaces.training.ranks import Ranks
 from search_spaces.training.settings import TrainingProgress
 
 

@@ -16,9 +16,10 @@ import torch
 from infra import ray_cluster
 from infra.file_store import FileStore
 from infra.ray_train import train_on_ray
-from jobs.train_supernet import SupernetTraining, TrainingStopped, supernet_weights
+from jobs.train_supernet import SupernetTraining, supernet_weights
 from orchestrator.config import Recipe, read_recipe
 from orchestrator.study import create_study, read_weights
+from search_spaces.training.endings import TrainingStopped
 from search_spaces.training.ranks import Ranks
 from search_spaces.training.settings import TrainingProgress
 from tests.jobs.conftest import TINY, CommandLine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from infra.file_store import FileStore
 from jobs.trust import FINE_TUNED
 from orchestrator.retraining import read_retrained
 from orchestrator.trust import SEARCH, read_evidence
-from tests.jobs.conftest import TINY, TOY, CommandLine
+from tests.jobs.conftest import TINY, TOY, CommandLine, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,23 @@ def test_the_report_shows_the_evidence(study: CommandLine) -> None:
     page = file.read_text()
     assert "Found networks against random ones of their size" in page
     assert "mIoU of networks trained from scratch, 8 steps" in page
+
+
+def test_stopped_while_fine_tuning_it_says_that_it_goes_on(study: CommandLine) -> None:
+    options = ("--in-process", "--sampled", "1", "--random", "0", "--fine-tune", "100000")
+    program = study.start("trust", "other", *options)
+    wait_until(lambda: "fine-tuning the supernet" in _said(program), program)
+    program.terminate()
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert "stopped while the supernet was fine-tuned for branches-1: the same command goes on" in errors
+    assert list(study.store.glob("other/fine-tuned/*/HEAD"))
+
+
+def _said(program: subprocess.Popen[str]) -> str:
+    """The next line that the program prints."""
+    assert program.stdout is not None
+    return program.stdout.readline()
 
 
 def test_the_tables_name_what_was_compared(study: CommandLine) -> None:

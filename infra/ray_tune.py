@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import ray
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from infra.ray_cluster import connect
 from orchestrator.protocols import StoreError
@@ -127,11 +128,19 @@ def _run(job: TrialJob, board: Any) -> None:
         ray.get(board.mistaken.remote(error))
 
 
-class _Told(tune.Callback):
-    """What trials have reported since the last look; lives in the driver, and Ray Tune must be able to pickle it."""
+class _Told(TrialProgressCallback):
+    """What trials have reported since the last look, in place of Ray Tune's callback of that name, which prints.
+
+    It lives in the driver, and Ray Tune must be able to pickle it.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._newest: dict[int, TrainingProgress] = {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None: ...
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None: ...
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         if "progress" in result:

@@ -61,7 +61,7 @@ class Ending:
 
     def sheet(self) -> Sheet:
         """A candidate a line."""
-        header = ("candidate", "trials", "shared weights", "from scratch", "on test", "MACs", "params")
+        header = ("candidate", "trials", "shared", "from scratch", "test", "MACs", "params")
         rows = []
         for chosen, results in self.found:
             failed = sum(bool(result.failure) for result in results)

@@ -35,8 +35,10 @@ from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.distortions import DISTORTIONS
 from search_spaces.supernet import Weights
 
-ALL_IMAGES = "all images for recalibration"
-FINE_TUNED = "fine-tuned for each island"
+ALL_IMAGES = "all training images"
+"""BatchNorm recalibrated on all of them."""
+FINE_TUNED = "fine-tuned"
+"""The supernet, for the network's island."""
 OTHER_SUBSETS = 4
 """Other subsets of recalibration images, for the noise of a score."""
 MACS_TOLERANCE = 0.05

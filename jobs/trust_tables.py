@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -130,9 +132,9 @@ def noise(evidence: Evidence) -> dict[str, float | None]:
 def sheets(evidence: Evidence) -> list[Sheet]:
     """What a person reads."""
     return [
-        _correlations("Kendall's tau (5 % to 95 %), Pearson: shared weights against training from scratch",
+        _correlations("Rank correlation of mIoU with shared weights and from scratch",
                       correlations(evidence.networks, "scratch")),
-        _correlations("The same, trained networks scored on the test split",
+        _correlations("The same, networks from scratch scored on the test split",
                       correlations(evidence.networks, "scratch_test")),
         _searched(searched_rows(evidence.networks)),
         _distorted(distorted_rows(evidence.networks)),
@@ -141,16 +143,23 @@ def sheets(evidence: Evidence) -> list[Sheet]:
 
 
 def _correlations(title: str, found: dict[str, dict[str, Correlation | None]]) -> Sheet:
-    islands = next(iter(found.values()), {})
-    rows = [(name, *map(_words, row.values())) for name, row in found.items()]
-    counts = ("networks", *(str(one.n if one else 0) for one in islands.values()))
-    return Sheet(title, ("scored", *islands), [*rows, counts])
+    header = ("scored", "island", "n", "Kendall", "5 % to 95 %", "Pearson")
+    rows = [(name, place, *_words(one)) for name, places in found.items() for place, one in places.items()]
+    shown = [(name if place == 0 else "", *rest) for place, (name, *rest) in _numbered(rows)]
+    return Sheet(title, header, shown, words=2)
 
 
-def _words(one: Correlation | None) -> str:
+def _numbered(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each row with its place among those that begin as it does."""
+    for _, group in groupby(rows, key=itemgetter(0)):
+        yield from enumerate(group)
+
+
+def _words(one: Correlation | None) -> tuple[str, str, str, str]:
     if one is None:
-        return "–"
-    return f"{one.kendall:.2f} ({one.kendall_low:.2f} to {one.kendall_high:.2f}), {one.pearson:.2f}"
+        return "–", "–", "–", "–"
+    interval = f"{one.kendall_low:.2f} to {one.kendall_high:.2f}"
+    return str(one.n), f"{one.kendall:.2f}", interval, f"{one.pearson:.2f}"
 
 
 def _searched(rows: Sequence[dict[str, Any]]) -> Sheet:
@@ -161,7 +170,7 @@ def _searched(rows: Sequence[dict[str, Any]]) -> Sheet:
         for name, n, of in ((row["candidate"], "1", ""), ("random of its size", str(row["random"]), "random_")):
             shared, test = (quantity("miou", row[f"{of}{metric}"]) for metric in ("miou_shared", "test_miou"))
             cells.append((name, n, macs, shared, _spread(row[f"{of}miou"], row[f"{of}miou_deviation"]), test))
-    header = ("network", "n", "MACs", "shared weights", "from scratch", "on test")
+    header = ("network", "n", "MACs", "shared weights", "from scratch", "test")
     return Sheet("Found networks against random ones of their size, mIoU", header, cells)
 
 
@@ -171,7 +180,7 @@ def _distorted(rows: Sequence[dict[str, Any]]) -> Sheet:
         (row["network"], quantity("macs", row["macs"]), *(quantity("miou", row[name]) for name in metrics))
         for row in rows
     ]
-    header = ("network", "MACs", "shared weights", "from scratch", "on test")
+    header = ("network", "MACs", "shared weights", "from scratch", "test")
     return Sheet("A found network and its distortions, mIoU", header, cells)
 
 

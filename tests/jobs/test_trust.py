@@ -87,7 +87,7 @@ def _said(program: subprocess.Popen[str]) -> str:
 
 def test_the_tables_name_what_was_compared(study: CommandLine) -> None:
     shown = study("trust", "tiny", "--in-process", "--sampled", "3", "--random", "1").stdout
-    assert "Kendall's tau" in shown
+    assert "Rank correlation of mIoU" in shown
     assert "Noise, and what there is to find" in shown
 
 

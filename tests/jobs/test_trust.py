@@ -46,6 +46,7 @@ def test_what_the_evidence_has(study: CommandLine) -> None:
         assert row["macs"] == best[row["island"]]["macs"]
 
 
+@pytest.mark.slow
 def test_more_evidence_adds_to_what_there_is(study: CommandLine) -> None:
     first = trust(study)
     before = {result.trial.id for result in read_retrained(FileStore(study.store), "tiny")}

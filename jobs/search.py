@@ -75,7 +75,7 @@ def search(recipe: Recipe, study: Study, display: Display, address: str | None, 
 
         check_place(recipe.training, in_process)
     data = None if recipe.data is None else load_data(recipe)
-    _check_limits(recipe, data)
+    check_limits_of(recipe, data)
     if address is not None and not in_process:
         from infra.ray_cluster import connect
 
@@ -168,8 +168,12 @@ def _run(
     return ending
 
 
-def _check_limits(recipe: Recipe, data: SegmentationData | None) -> None:
-    """Looks for an architecture within the limits, before anything expensive starts."""
+def check_limits_of(recipe: Recipe, data: SegmentationData | None) -> None:
+    """Looks for an architecture within the limits, before anything expensive starts.
+
+    Raises:
+        ObjectiveError: an island has none, it seems.
+    """
     objectives = Objectives.from_settings(recipe.objectives)
     if data is None:
         check_limits(make_space(recipe), objectives, lambda architecture: architecture.metrics())

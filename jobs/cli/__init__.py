@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from jobs.cli.checks import doctor
 from jobs.cli.networks import export, report, retrain, trust
 from jobs.cli.studies import resume, search, sync, ui
 from jobs.cli.tables import candidates, complexity, front, select, status
@@ -29,6 +30,7 @@ for command in (
     report,
     trust,
     complexity,
+    doctor,
     ui,
 ):
     app.command()(command)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 EXIT_CODES = {EndReason.FINISHED: 0, EndReason.STOPPED: 130, EndReason.NO_WORKERS: 1}
 
-out, err = Console(), Console(stderr=True)
+out, err = Console(emoji=False), Console(stderr=True, emoji=False)  # else 10.0.0.1:100: has a picture in it
 
 StoreOption = Annotated[
     str, typer.Option("--store", metavar="STORE", help="What holds the studies: a folder, or s3://bucket/prefix.")

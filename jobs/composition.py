@@ -13,7 +13,7 @@ from orchestrator.evaluation.tabular import TabularEvaluatorFactory
 from orchestrator.evaluation.toy import ToyEvaluatorFactory
 from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
 from search_spaces.base import NetworkSpace, SearchSpace
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.settings import HyctasSettings
@@ -46,11 +46,11 @@ def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
         case HyctasSettings():
             return HyctasSpace(recipe.space, classes, shape)
         case HrnasSettings():
-            return HrnasSpace(recipe.space, classes, shape)
+            return HrnasSpace(recipe.space, classes, shape, recipe.data.task if recipe.data else "segmentation")
     raise AssertionError(f"space {recipe.space.name} has no networks")
 
 
-def load_data(recipe: Recipe) -> SegmentationData:
+def load_data(recipe: Recipe) -> ImageData:
     """The recipe's data set, decoded.
 
     Raises:
@@ -63,7 +63,7 @@ def load_data(recipe: Recipe) -> SegmentationData:
 
 
 @dataclass(frozen=True)
-class SegmentationEvaluatorFactory:
+class NetworkEvaluatorFactory:
     """Builds an evaluator where a worker lives: the data set is read there, the weights come along."""
 
     recipe: Recipe
@@ -71,14 +71,14 @@ class SegmentationEvaluatorFactory:
     def __call__(self, weights: Mapping[str, np.ndarray]) -> CandidateEvaluator:
         import torch
 
-        from orchestrator.evaluation.evaluator import SegmentationEvaluator
-        from orchestrator.evaluation.protocol import segmentation_protocol
+        from orchestrator.evaluation.evaluator import NetworkEvaluator
+        from orchestrator.evaluation.protocol import network_protocol
 
         torch.set_num_threads(self.recipe.workers.threads)
         data = load_data(self.recipe)
         space = make_network_space(self.recipe, data.n_classes)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return SegmentationEvaluator(
+        return NetworkEvaluator(
             space,
             weights,
             data,
@@ -86,7 +86,7 @@ class SegmentationEvaluatorFactory:
             self.recipe.latency,
             device,
             self.recipe.workers.memory_limit_bytes,
-            segmentation_protocol(self.recipe.space.model_dump(mode="json"), self.recipe.evaluation, data, device),
+            network_protocol(self.recipe.space.model_dump(mode="json"), self.recipe.evaluation, data, device),
         )
 
 
@@ -98,4 +98,4 @@ def make_evaluator_factory(recipe: Recipe) -> EvaluatorFactory:
         case TabularSettings():
             return TabularEvaluatorFactory(recipe.space)
         case _:
-            return SegmentationEvaluatorFactory(recipe)
+            return NetworkEvaluatorFactory(recipe)

@@ -20,7 +20,7 @@ from orchestrator.config import Recipe
 from orchestrator.protocols import ObjectExists, ObjectMissing, Store
 from orchestrator.sealed import seal, unseal
 from search_spaces.base import digest
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.settings import NetworkSettings
 from search_spaces.supernet import Weights
 from search_spaces.training.endings import TrainingStopped
@@ -33,7 +33,7 @@ LEARNING_RATE_SHARE = 0.3
 def fine_tuned(
     recipe: Recipe,
     store: Store,
-    data: SegmentationData,
+    data: ImageData,
     weights: Weights,
     island: str,
     steps: int,

@@ -18,14 +18,15 @@ from jobs.selection import name_of, named
 from jobs.study import Study
 from jobs.tables import StudyReport
 from orchestrator.config import Recipe
-from orchestrator.evaluation.evaluator import SegmentationEvaluator
+from orchestrator.evaluation.evaluator import NetworkEvaluator
 from orchestrator.evaluation.executor import Executor
 from orchestrator.records import Event, Measurement
 from orchestrator.retraining import Retrained, read_retrained
 from orchestrator.study import library_versions, read_study, read_weights
 from search_spaces.alone import AloneSpace
 from search_spaces.base import NetworkSpace, architecture_id
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
+from search_spaces.data.segmentation import IGNORE
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.subnet import Subnet
 from search_spaces.supernet import Weights
@@ -38,7 +39,7 @@ class CandidateNetwork:
 
     network: StandaloneNetwork
     description: NetworkDescription
-    data: SegmentationData
+    data: ImageData
 
 
 class StudyNetworks:
@@ -140,7 +141,7 @@ class StudyNetworks:
             architecture=made.architecture.to_json(),
             space=made.space.settings,
             class_names=data.class_names,
-            ignore_index=data.ignore_index,
+            ignore_index=IGNORE,
             mean=data.mean,
             std=data.std,
             output=output,
@@ -182,14 +183,14 @@ def calibrated(
     weights_of: NetworkSpace[Any],
     architecture: Any,
     weights: Weights,
-    data: SegmentationData,
+    data: ImageData,
 ) -> Subnet:
     """The architecture as a module of its own, on the CPU, with the BatchNorm statistics that it is scored with.
 
     weights_of: the space that names the weights, whose programs have the steps of `space`'s, in their order.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluator = SegmentationEvaluator(weights_of, weights, data, recipe.evaluation, recipe.latency, device)
+    evaluator = NetworkEvaluator(weights_of, weights, data, recipe.evaluation, recipe.latency, device)
     named_by_weights, program = weights_of.lower(architecture), space.lower(architecture)
     executor = Executor(evaluator.modules, [named_by_weights])
     batches = torch.split(evaluator.calibration, recipe.evaluation.batch_size)

@@ -21,7 +21,7 @@ from orchestrator.study import Manifest, StudyChanged, accept, extend, library_v
 from search_spaces.tabular import TabularSettings, read_table
 
 if TYPE_CHECKING:
-    from search_spaces.data.segmentation import SegmentationData
+    from search_spaces.data.images import ImageData
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def check_origin(study: Study, manifest: Manifest, display: Display, accept_chan
     display.say(f"accepted: {words}")
 
 
-def origin_of(recipe: Recipe, data: SegmentationData | None) -> dict[str, str]:
+def origin_of(recipe: Recipe, data: ImageData | None) -> dict[str, str]:
     """What results depend on besides recipe and libraries: digests of the code and of the data set or table."""
     origin = {"code": code_digest()}
     if isinstance(recipe.space, TabularSettings):

@@ -25,14 +25,14 @@ from jobs.search import Stop
 from jobs.study import Study
 from jobs.tracking import track_retrained
 from orchestrator.config import Recipe
-from orchestrator.evaluation.evaluator import SegmentationEvaluator
+from orchestrator.evaluation.evaluator import NetworkEvaluator
 from orchestrator.protocols import Store
 from orchestrator.records import Candidate, Measurement
 from orchestrator.retraining import Retrained, Trial, read_retrained, record_retrained
 from orchestrator.study import library_versions, read_study
 from search_spaces.alone import AloneSpace
 from search_spaces.base import Architecture, NetworkSpace, architecture_id, digest
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.supernet import Weights
 from search_spaces.training.settings import RetrainingSettings, TrainingProgress, TrialProgress
 from search_spaces.training.trainer import SupernetTrainer
@@ -63,7 +63,7 @@ def retraining_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
 
 
 def trials(
-    recipe: Recipe, data: SegmentationData, architectures: Sequence[tuple[str, Architecture]], seeds: int
+    recipe: Recipe, data: ImageData, architectures: Sequence[tuple[str, Architecture]], seeds: int
 ) -> list[Trial]:
     """A trial for each distinct architecture, given with its island, and each of so many seeds."""
     settings = retraining_settings(recipe).model_dump(mode="json")
@@ -238,7 +238,7 @@ class Retraining:
         checkpoints.clear()
 
 
-def scored(recipe: Recipe, only: AloneSpace, data: SegmentationData, weights: Weights, trial: Trial) -> Retrained:
+def scored(recipe: Recipe, only: AloneSpace, data: ImageData, weights: Weights, trial: Trial) -> Retrained:
     """The trial's metrics: on validation by the search's protocol, and `test_miou` on the test split."""
     metrics, failure = score_alone(recipe, only, data, weights)
     if not failure and len(data.test):
@@ -247,12 +247,10 @@ def scored(recipe: Recipe, only: AloneSpace, data: SegmentationData, weights: We
     return Retrained(trial, {} if failure else metrics, "", failure, versions=library_versions())
 
 
-def score_alone(
-    recipe: Recipe, only: AloneSpace, data: SegmentationData, weights: Weights
-) -> tuple[dict[str, float], str]:
+def score_alone(recipe: Recipe, only: AloneSpace, data: ImageData, weights: Weights) -> tuple[dict[str, float], str]:
     """Metrics of a network with weights of its own, and why there are none."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluator = SegmentationEvaluator(only, weights, data, recipe.evaluation, recipe.latency, device)
+    evaluator = NetworkEvaluator(only, weights, data, recipe.evaluation, recipe.latency, device)
     candidate = Candidate(only.islands[0], 0, (), architecture_id(only.architecture))
     (result,) = evaluator.score([candidate])
     if not isinstance(result, Measurement):

@@ -8,26 +8,26 @@ from typing import Any
 import torch
 
 from orchestrator.config import EvaluationSettings, LatencySettings
-from orchestrator.evaluation.evaluator import SegmentationEvaluator
+from orchestrator.evaluation.evaluator import NetworkEvaluator
 from orchestrator.records import Candidate, Measurement
 from search_spaces.base import NetworkSpace, architecture_id
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.supernet import Weights
 
 TOGETHER = 6
 """Networks that are evaluated at once."""
 
 
-def shared_miou(
+def shared_scores(
     space: NetworkSpace[Any],
     weights: Weights,
-    data: SegmentationData,
+    data: ImageData,
     protocol: EvaluationSettings,
     architectures: Sequence[Any],
 ) -> list[float]:
     """mIoU of each architecture with shared weights, on the data's validation split."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluator = SegmentationEvaluator(space, weights, data, protocol, LatencySettings(), device)
+    evaluator = NetworkEvaluator(space, weights, data, protocol, LatencySettings(), device)
     candidates = []
     for number, architecture in enumerate(architectures):
         island, genotype = space.encode(architecture)

@@ -33,7 +33,7 @@ from search_spaces.base import SearchSpace
 from search_spaces.training.endings import TrainingFailed, TrainingStopped
 
 if TYPE_CHECKING:
-    from search_spaces.data.segmentation import SegmentationData
+    from search_spaces.data.images import ImageData
 
 
 class Stop:
@@ -168,7 +168,7 @@ def _run(
     return ending
 
 
-def check_limits_of(recipe: Recipe, data: SegmentationData | None) -> None:
+def check_limits_of(recipe: Recipe, data: ImageData | None) -> None:
     """Looks for an architecture within the limits, before anything expensive starts.
 
     Raises:

@@ -19,7 +19,7 @@ from jobs.composition import load_data, make_network_space
 from jobs.fine_tuning import fine_tuned
 from jobs.progress import Display
 from jobs.retrain import overridden, retrain, tell_mlflow, trials
-from jobs.scoring import shared_miou
+from jobs.scoring import shared_scores
 from jobs.search import Stop
 from jobs.study import Study
 from jobs.tables import StudyReport
@@ -30,7 +30,7 @@ from orchestrator.study import read_weights
 from orchestrator.trust import SEARCH, Evidence, Network, write_evidence
 from search_spaces.base import NetworkSpace, architecture_id
 from search_spaces.complexity import ComplexityCounter
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.distortions import DISTORTIONS
 from search_spaces.supernet import Weights
@@ -126,7 +126,7 @@ def _weights(study: Study) -> Weights:
 
 
 def _subjects(
-    report: StudyReport, recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, plan: Plan
+    report: StudyReport, recipe: Recipe, space: NetworkSpace[Any], data: ImageData, plan: Plan
 ) -> Iterator[Subject]:
     """Random ones, found ones with random ones of their size, and distortions of the last found one."""
     macs = _macs_counter(space, data)
@@ -145,7 +145,7 @@ def _subjects(
             yield from _distorted(space, island, found, rng)
 
 
-def _macs_counter(space: NetworkSpace[Any], data: SegmentationData) -> Callable[[Any], int]:
+def _macs_counter(space: NetworkSpace[Any], data: ImageData) -> Callable[[Any], int]:
     counter, shape = ComplexityCounter(space.build), (1, 3, *data.validation.size)
     return lambda architecture: counter.count(space.lower(architecture), shape).macs
 
@@ -188,7 +188,7 @@ def _shared(
     study: Study,
     recipe: Recipe,
     space: NetworkSpace[Any],
-    data: SegmentationData,
+    data: ImageData,
     weights: Weights,
     subjects: Sequence[Subject],
     plan: Plan,
@@ -197,37 +197,37 @@ def _shared(
 ) -> Iterator[tuple[str, list[float]]]:
     """By the name of weights or protocol, the mIoU of each subject."""
     networks = [one.architecture for one in subjects]
-    yield SEARCH, shared_miou(space, weights, data, recipe.evaluation, networks)
+    yield SEARCH, shared_scores(space, weights, data, recipe.evaluation, networks)
     every = recipe.evaluation.model_copy(update={"recalibration_images": len(data.train)})
     if every.recalibration_images > recipe.evaluation.recalibration_images:
-        yield ALL_IMAGES, shared_miou(space, weights, data, every, networks)
+        yield ALL_IMAGES, shared_scores(space, weights, data, every, networks)
     if plan.fine_tuning_steps:
         scores: dict[int, float] = {}
         for island in space.islands:
             tuned = fine_tuned(recipe, study.store, data, weights, island, plan.fine_tuning_steps, display, stop)
             places = [place for place, one in enumerate(subjects) if one.island == island]
-            found = shared_miou(space, {**weights, **tuned}, data, recipe.evaluation, [networks[p] for p in places])
+            found = shared_scores(space, {**weights, **tuned}, data, recipe.evaluation, [networks[p] for p in places])
             scores |= dict(zip(places, found, strict=True))
         yield FINE_TUNED, [scores[place] for place in range(len(subjects))]
     for name in plan.also:
         other = Study.at(name, study.store.where)
-        yield name, shared_miou(space, _weights(other), data, recipe.evaluation, networks)
+        yield name, shared_scores(space, _weights(other), data, recipe.evaluation, networks)
 
 
 def _noise(
-    recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, weights: Weights, subjects: Sequence[Subject]
+    recipe: Recipe, space: NetworkSpace[Any], data: ImageData, weights: Weights, subjects: Sequence[Subject]
 ) -> dict[str, list[float]]:
     """Scores of the subjects that were not distorted under other recalibration subsets, by architecture."""
     networks = [one.architecture for one in subjects if one.group != "distorted"]
     columns = []
     for seed in range(1, OTHER_SUBSETS + 1):
         protocol = recipe.evaluation.model_copy(update={"seed": recipe.evaluation.seed + seed})
-        columns.append(shared_miou(space, weights, data, protocol, networks))
+        columns.append(shared_scores(space, weights, data, protocol, networks))
     names = map(architecture_id, networks)
     return {name: list(scores) for name, scores in zip(names, zip(*columns, strict=True), strict=True)}
 
 
-def _trials(recipe: Recipe, data: SegmentationData, subjects: Sequence[Subject], seeds: int) -> list[Trial]:
+def _trials(recipe: Recipe, data: ImageData, subjects: Sequence[Subject], seeds: int) -> list[Trial]:
     """All subjects once, then all of them again: what is stopped has something of each."""
     wanted = trials(recipe, data, [(one.island, one.architecture) for one in subjects], seeds)
     return sorted(wanted, key=lambda trial: trial.seed)
@@ -236,7 +236,7 @@ def _trials(recipe: Recipe, data: SegmentationData, subjects: Sequence[Subject],
 def _networks(
     recipe: Recipe,
     space: NetworkSpace[Any],
-    data: SegmentationData,
+    data: ImageData,
     subjects: Sequence[Subject],
     shared: Mapping[str, Sequence[float]],
     results: Sequence[Retrained],

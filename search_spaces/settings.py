@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 ISLAND = "branches-"
 """What an island's name begins with, before the number of branches."""
+TaskName = Literal["segmentation", "classification"]
+"""What networks are for."""
+METRICS_OF: Mapping[TaskName, tuple[str, ...]] = {"segmentation": ("miou",), "classification": ("accuracy", "top5")}
+"""What can be sought in a task's networks, fractions all of them; they are compared by the first."""
 
 
 class Settings(BaseModel):
@@ -28,6 +33,8 @@ class Settings(BaseModel):
 class NetworkSettings(Settings):
     """What the settings of every space with networks have: an island for each number of branches."""
 
+    tasks: ClassVar[tuple[TaskName, ...]] = ("segmentation",)
+    """What the space has heads for."""
     name: str
     branches: tuple[int, ...]
     """Branch counts to search, an island each."""

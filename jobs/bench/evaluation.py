@@ -24,7 +24,7 @@ from infra.stores import STUDIES
 from infra.weights import load_weights
 from jobs.composition import load_data, make_network_space
 from jobs.study import Study
-from orchestrator.evaluation.evaluator import SegmentationEvaluator
+from orchestrator.evaluation.evaluator import NetworkEvaluator
 from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.memory import peak_bytes
 from orchestrator.evaluation.modules import fold_norms
@@ -69,7 +69,7 @@ def evaluation(
     data = load_data(recipe)
     protocol = recipe.evaluation.model_copy(update={"recalibration_images": images, "validation_images": images})
     space = make_network_space(recipe, data.n_classes)
-    evaluator = SegmentationEvaluator(
+    evaluator = NetworkEvaluator(
         space, load_weights(place.store, place.name, digest), data, protocol, recipe.latency, device, 2**40
     )
     result = measure(evaluator, populations(Journal.open(place.store, place.name)), Console(stderr=True))
@@ -90,7 +90,7 @@ def populations(journal: Journal) -> list[Population]:
     return found
 
 
-def measure(evaluator: SegmentationEvaluator, found: Sequence[Population], console: Console) -> dict[str, Any]:
+def measure(evaluator: NetworkEvaluator, found: Sequence[Population], console: Console) -> dict[str, Any]:
     """The bench's figures, as they are printed with --json."""
     rows = []
     for population in found:
@@ -123,7 +123,7 @@ def measure(evaluator: SegmentationEvaluator, found: Sequence[Population], conso
     }
 
 
-def _measure_population(evaluator: SegmentationEvaluator, population: Population) -> dict[str, Any]:
+def _measure_population(evaluator: NetworkEvaluator, population: Population) -> dict[str, Any]:
     """One at a time and in batches of each size, in turn: a part of the population each time."""
     candidates = population.candidates
     programs = _programs(evaluator, candidates)
@@ -166,7 +166,7 @@ def _measure_population(evaluator: SegmentationEvaluator, population: Population
     }
 
 
-def plain_miou(evaluator: SegmentationEvaluator, candidate: Candidate) -> float:
+def plain_miou(evaluator: NetworkEvaluator, candidate: Candidate) -> float:
     """mIoU of one candidate, as one would write it without steps."""
     architecture = evaluator.space.decode(candidate.island, candidate.genotype)
     network = materialise(evaluator.space, architecture, evaluator.weights).to(evaluator.device, evaluator.dtype)
@@ -192,7 +192,7 @@ def plain_miou(evaluator: SegmentationEvaluator, candidate: Candidate) -> float:
     return mean_iou(matrix.cpu())
 
 
-def _programs(evaluator: SegmentationEvaluator, candidates: Sequence[Candidate]) -> list[Program]:
+def _programs(evaluator: NetworkEvaluator, candidates: Sequence[Candidate]) -> list[Program]:
     space = evaluator.space
     return [space.lower(space.decode(one.island, one.genotype)) for one in candidates]
 
@@ -202,12 +202,12 @@ def _miou(result: object) -> float:
     return result.metrics["miou"]
 
 
-def _peak(evaluator: SegmentationEvaluator, programs: Sequence[Program], image: tuple[int, ...]) -> int:
+def _peak(evaluator: NetworkEvaluator, programs: Sequence[Program], image: tuple[int, ...]) -> int:
     costs = {name: cost for program in programs for name, cost in evaluator.counter.costs(program, image).items()}
     return peak_bytes(merge(programs), costs, evaluator.dtype)
 
 
-def _macs_ratio(evaluator: SegmentationEvaluator, programs: Sequence[Program], size: int) -> float:
+def _macs_ratio(evaluator: NetworkEvaluator, programs: Sequence[Program], size: int) -> float:
     """Multiply-adds one at a time over those of batches of `size`: what merging could save at most."""
     image = (1, *evaluator.images.shape[1:])
     costs = {name: cost for program in programs for name, cost in evaluator.counter.costs(program, image).items()}
@@ -216,7 +216,7 @@ def _macs_ratio(evaluator: SegmentationEvaluator, programs: Sequence[Program], s
     return alone / sum(costs[step.id].macs for batch in batches for step in batch.steps)
 
 
-def _stage_shares(evaluator: SegmentationEvaluator, population: Population) -> dict[str, float]:
+def _stage_shares(evaluator: NetworkEvaluator, population: Population) -> dict[str, float]:
     """Share of the validation time of a merged batch that each stage takes."""
     executor, batch = _calibrated(evaluator, population)
     spent = dict.fromkeys([*STAGES.values(), "tail"], 0.0)
@@ -238,9 +238,7 @@ def _stage_shares(evaluator: SegmentationEvaluator, population: Population) -> d
 class Timed(nn.Module):
     """A module whose running time is added to its stage's."""
 
-    def __init__(
-        self, module: nn.Module, stage: str, spent: dict[str, float], evaluator: SegmentationEvaluator
-    ) -> None:
+    def __init__(self, module: nn.Module, stage: str, spent: dict[str, float], evaluator: NetworkEvaluator) -> None:
         super().__init__()
         self.module, self.stage, self.spent, self.evaluator = module, stage, spent, evaluator
 
@@ -251,7 +249,7 @@ class Timed(nn.Module):
         return result
 
 
-def _calibrated(evaluator: SegmentationEvaluator, population: Population) -> tuple[Executor, Tensor]:
+def _calibrated(evaluator: NetworkEvaluator, population: Population) -> tuple[Executor, Tensor]:
     """The population merged, calibrated on the first batch of validation images and folded; and that batch."""
     executor = Executor(evaluator.modules, _programs(evaluator, population.candidates))
     images = evaluator.images[: evaluator.protocol.batch_size]
@@ -261,7 +259,7 @@ def _calibrated(evaluator: SegmentationEvaluator, population: Population) -> tup
     return executor, batch
 
 
-def _achieved(evaluator: SegmentationEvaluator, population: Population) -> dict[str, float]:
+def _achieved(evaluator: NetworkEvaluator, population: Population) -> dict[str, float]:
     """Multiply-adds a second of a merged forward pass, and of a large matrix product on the same device."""
     executor, batch = _calibrated(evaluator, population)
     programs = _programs(evaluator, population.candidates)
@@ -280,7 +278,7 @@ def _achieved(evaluator: SegmentationEvaluator, population: Population) -> dict[
     return {"merged": achieved, "matrix_product": 4 * side**3 / (_now(evaluator) - began)}
 
 
-def _now(evaluator: SegmentationEvaluator) -> float:
+def _now(evaluator: NetworkEvaluator) -> float:
     if evaluator.device.type == "cuda":
         torch.cuda.synchronize(evaluator.device)
     return time.perf_counter()

@@ -30,6 +30,7 @@ from jobs.study import Study
 from jobs.tables import simple_table
 from orchestrator.evaluation.evaluator import validation_subset
 from orchestrator.records import Measurement
+from search_spaces.data.segmentation import IGNORE
 
 LATENCY_RUNS = 30
 
@@ -103,7 +104,7 @@ def _outside(made: CandidateNetwork, run: Run, classes: int) -> tuple[float, flo
         images, labels = split.images[part], split.labels[part].numpy()
         logits = run(images.numpy())
         difference = max(difference, difference_of(made.network, torch.from_numpy(logits), images))
-        known = labels != made.data.ignore_index
+        known = labels != IGNORE
         np.add.at(matrix, (labels[known], logits.argmax(1)[known]), 1)
     hit = matrix.diagonal()
     union = matrix.sum(0) + matrix.sum(1) - hit

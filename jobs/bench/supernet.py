@@ -23,12 +23,12 @@ from infra.stores import STUDIES, StudyStore, make_store
 from jobs.composition import load_data, make_network_space
 from jobs.progress import Display
 from jobs.recipe_file import load_recipe
-from jobs.scoring import TOGETHER, shared_miou
+from jobs.scoring import TOGETHER, shared_scores
 from orchestrator.config import Recipe
 from orchestrator.study import create_study, read_weights
 from search_spaces.alone import AloneSpace
 from search_spaces.base import NetworkSpace
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.supernet import Weights
 from search_spaces.tasks.segmentation import confusion, mean_iou
 from search_spaces.training.settings import RetrainingSettings
@@ -74,7 +74,7 @@ def _trained(recipe: Recipe, store: StudyStore, display: Display) -> Weights:
 def measure(
     recipe: Recipe,
     space: NetworkSpace[Any],
-    data: SegmentationData,
+    data: ImageData,
     weights: Weights,
     subnets: int,
     alone: int,
@@ -85,8 +85,8 @@ def measure(
     drawn = {
         island: [space.decode(island, space.sample(island, rng)) for _ in range(subnets)] for island in space.islands
     }
-    scores = {island: shared_miou(space, weights, data, recipe.evaluation, drawn[island]) for island in space.islands}
-    largest = shared_miou(space, weights, data, recipe.evaluation, [space.largest(rng) for _ in range(TOGETHER)])
+    scores = {island: shared_scores(space, weights, data, recipe.evaluation, drawn[island]) for island in space.islands}
+    largest = shared_scores(space, weights, data, recipe.evaluation, [space.largest(rng) for _ in range(TOGETHER)])
     rows = []
     for index in range(alone):
         island = space.islands[index % len(space.islands)]
@@ -118,7 +118,7 @@ def measure(
     }
 
 
-def train_alone(recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData, architecture: Any) -> float:
+def train_alone(recipe: Recipe, space: NetworkSpace[Any], data: ImageData, architecture: Any) -> float:
     """mIoU of the architecture trained from scratch, as long as the supernet and in the same way."""
     assert recipe.training is not None
     only = AloneSpace(space, architecture)
@@ -126,10 +126,10 @@ def train_alone(recipe: Recipe, space: NetworkSpace[Any], data: SegmentationData
     trainer = SupernetTrainer(only, data, settings, recipe.seed)
     for _ in range(settings.steps):
         trainer.train_step()
-    return shared_miou(only, trainer.weights(), data, recipe.evaluation, [architecture])[0]
+    return shared_scores(only, trainer.weights(), data, recipe.evaluation, [architecture])[0]
 
 
-def floor_miou(data: SegmentationData) -> float:
+def floor_miou(data: ImageData) -> float:
     """mIoU on validation of a prediction that never looks: the commonest training class at each pixel position."""
     counts = torch.stack([(data.train.labels == index).sum(0) for index in range(data.n_classes)])
     prediction = counts.argmax(0).to(torch.uint8).expand_as(data.validation.labels)

@@ -1,4 +1,4 @@
-"""Scores candidates on a segmentation data set with a supernet's weights: what an evaluation worker runs.
+"""Scores candidates on a data set of images with a supernet's weights: what an evaluation worker runs.
 
 A score is a pure function of weights, architecture and evaluation protocol: calibration and validation images are
 fixed subsets in a fixed order and batch size, and every step's module and statistics are its own.
@@ -24,17 +24,18 @@ from orchestrator.evaluation.protocol import hardware
 from orchestrator.records import Candidate, Failure, FailureKind, Hardware, Measurement, Result
 from search_spaces.base import NetworkSpace, Program
 from search_spaces.complexity import ComplexityCounter
-from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
+from search_spaces.data.images import ImageData, ImageSplit
+from search_spaces.settings import METRICS_OF
 from search_spaces.subnet import materialise
 from search_spaces.supernet import Weights
-from search_spaces.tasks.counting import PixelCounter
-from search_spaces.tasks.segmentation import iou_per_class, mean_iou
+from search_spaces.tasks.base import Counter
+from search_spaces.tasks.registry import TASKS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class SegmentationEvaluator:
-    """Implements `CandidateEvaluator` for networks that segment images.
+class NetworkEvaluator:
+    """Implements `CandidateEvaluator` for networks over images, for the task of the data set.
 
     Args:
         space: lowers architectures and builds their modules.
@@ -51,7 +52,7 @@ class SegmentationEvaluator:
         self,
         space: NetworkSpace[Any],
         weights: Weights,
-        data: SegmentationData,
+        data: ImageData,
         protocol: EvaluationSettings,
         latency: LatencySettings,
         device: torch.device | str = "cpu",
@@ -67,7 +68,8 @@ class SegmentationEvaluator:
         chosen = validation_subset(data.validation, protocol)
         self.images = data.validation.images[chosen].to(self.device)
         labels = data.validation.labels[chosen].to(self.device)
-        self.counters = [PixelCounter(part, data.n_classes) for part in torch.split(labels, protocol.batch_size)]
+        self.task = TASKS[data.task]
+        self.counters = [self.task.counter(part, data.n_classes) for part in torch.split(labels, protocol.batch_size)]
         self.meter = LatencyMeter(latency, (1, *self.images.shape[1:]), self.device, self.dtype)
 
     @property
@@ -75,7 +77,7 @@ class SegmentationEvaluator:
         return hardware(self.device)
 
     def score(self, candidates: Sequence[Candidate]) -> Sequence[Result]:
-        """mIoU (NaN where a logit is not finite), IoU per class, multiply-adds and params of each candidate, evaluated
+        """The task's metrics (NaN where a logit is not finite), multiply-adds and params of each candidate, evaluated
         together.
 
         When the batch raises, each candidate is tried alone, so that a failure is its own.
@@ -96,28 +98,28 @@ class SegmentationEvaluator:
         executor.recalibrate(self._batches(self.calibration))
         executor.fold()
         recalibrated = time.perf_counter()
-        classes = self.data.n_classes
-        matrices = torch.zeros(len(programs), classes, classes, dtype=torch.int64, device=self.device)
+        counts: dict[int, Tensor] = {}
         finite = torch.ones(len(programs), dtype=torch.bool, device=self.device)
         for images, counter in zip(self._batches(self.images), self.counters, strict=True):
 
-            def take(index: int, logits: Tensor, counter: PixelCounter = counter) -> None:
+            def take(index: int, logits: Tensor, counter: Counter = counter) -> None:
                 finite[index] &= torch.isfinite(logits).all()
-                matrices[index] += counter.count(torch.nan_to_num(logits.float(), 0.0, 0.0, 0.0))
+                found = counter.count(torch.nan_to_num(logits.float(), 0.0, 0.0, 0.0))
+                counts[index] = counts[index] + found if index in counts else found
 
             executor.run(images, take)
-        matrices[~finite] = 0  # no pixel counts, so its mIoU is NaN, which the search records as a failure
         done = time.perf_counter()
         shape = (1, *self.images.shape[1:])
         share = len(programs)
         timings = {"recalibration": (recalibrated - began) / share, "validation": (done - recalibrated) / share}
         results: list[Result] = []
-        for program, matrix in zip(programs, matrices.cpu(), strict=True):
+        for index, program in enumerate(programs):
             cost = self.counter.count(program, shape)
-            metrics = {"miou": mean_iou(matrix), "macs": float(cost.macs), "params": float(cost.params)}
-            per_class = zip(self.data.class_names, iou_per_class(matrix).tolist(), strict=True)
-            metrics |= {f"iou/{name}": value for name, value in per_class if np.isfinite(value)}
-            results.append(Measurement(metrics, timings))
+            counted = counts[index] * finite[index]  # nothing counts, so it is NaN, which is recorded as a failure
+            scores = self.task.metrics(counted.cpu(), self.data.class_names)
+            first = {name: scores.pop(name) for name in METRICS_OF[self.data.task]}
+            costs = {"macs": float(cost.macs), "params": float(cost.params)}
+            results.append(Measurement({**first, **costs, **scores}, timings))
         return results
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
@@ -135,7 +137,7 @@ class SegmentationEvaluator:
             return _failure(error)
 
 
-def calibration_subset(train: SegmentationSplit, protocol: EvaluationSettings) -> Tensor:
+def calibration_subset(train: ImageSplit, protocol: EvaluationSettings) -> Tensor:
     """Indices of the images over which BatchNorm statistics are taken: seeded, sorted, in whole batches.
 
     The last batch may be short; a batch of one image would have no statistics at the deepest features and is left
@@ -148,7 +150,7 @@ def calibration_subset(train: SegmentationSplit, protocol: EvaluationSettings) -
     return torch.from_numpy(np.sort(rng.permutation(len(train))[:count]))
 
 
-def validation_subset(validation: SegmentationSplit, protocol: EvaluationSettings) -> Tensor:
+def validation_subset(validation: ImageSplit, protocol: EvaluationSettings) -> Tensor:
     """Indices of the images that are scored, evenly spread over the split."""
     count = min(protocol.validation_images or len(validation), len(validation))
     return torch.from_numpy(np.arange(count) * len(validation) // count)

@@ -23,14 +23,14 @@ from search_spaces.base import Json, digest
 if TYPE_CHECKING:
     import torch
 
-    from search_spaces.data.segmentation import SegmentationData
+    from search_spaces.data.images import ImageData
 
 LIBRARIES = ("numpy", "pillow", "torch")
 """Whose versions may change a bit of a score."""
 
 
-def segmentation_protocol(
-    space: Mapping[str, Json], settings: EvaluationSettings, data: SegmentationData, device: torch.device
+def network_protocol(
+    space: Mapping[str, Json], settings: EvaluationSettings, data: ImageData, device: torch.device
 ) -> str:
     """The digest of scores of the space with these settings on this data set, computed in this process."""
     train, validation = data.train, data.validation
@@ -39,7 +39,7 @@ def segmentation_protocol(
             "space": space,
             "settings": settings.model_dump(mode="json"),
             "images": [[split.fingerprint, list(split.size), len(split)] for split in (train, validation)],
-            "classes": [list(data.class_names), data.ignore_index],
+            "classes": [data.task, list(data.class_names)],
             "normalisation": [list(data.mean), list(data.std)],
             "device": _device_kind(device),
             "libraries": {name: metadata.version(name) for name in LIBRARIES},

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.data.segmentation import IGNORE, normalise
+from search_spaces.data.images import normalise
+from search_spaces.data.segmentation import IGNORE
 from search_spaces.data.settings import AugmentationSettings
 
 
@@ -31,15 +32,27 @@ def augment(
     They may be a `part` of a batch of `batch` images: numbers are drawn for all of these, so that an image becomes
     what it would in the whole. The numbers drawn per call depend on the size of the whole batch alone.
     """
+    pixels, grid = augment_images(images, settings, rng, part, batch)
+    shifted = labels.unsqueeze(1).float().sub_(IGNORE)  # outside, where samples are 0, then means IGNORE
+    targets = F.grid_sample(shifted, grid, "nearest", "zeros", align_corners=False).squeeze(1).add_(IGNORE)
+    return pixels, targets.long()
+
+
+def augment_images(
+    images: Tensor,
+    settings: AugmentationSettings,
+    rng: np.random.Generator,
+    part: range | None = None,
+    batch: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `augment`, of images alone; and where each pixel of the crops looks, float32 (b, H, W, 2)."""
     batch = batch or len(images)
     part = part or range(batch)
     assert len(part) == len(images)
     size = settings.crop or (images.shape[2], images.shape[3])
     grid = _crops(images, size, settings, rng, part, batch)
     pixels = F.grid_sample(normalise(images), grid, "bilinear", "zeros", align_corners=False)
-    shifted = labels.unsqueeze(1).float().sub_(IGNORE)  # outside, where samples are 0, then means IGNORE
-    targets = F.grid_sample(shifted, grid, "nearest", "zeros", align_corners=False).squeeze(1).add_(IGNORE)
-    return _coloured(pixels, settings.colour, rng, part, batch), targets.long()
+    return _coloured(pixels, settings.colour, rng, part, batch), grid
 
 
 def _crops(

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from search_spaces.data.files import Labels, Pair, Pixels, checked_size, in_words, read_pair
-from search_spaces.data.segmentation import IGNORE, PADDING, SegmentationSplit, image_digest, split_fingerprint
+from search_spaces.data.images import PADDING, image_digest, split_fingerprint
+from search_spaces.data.segmentation import IGNORE, SegmentationSplit
 from search_spaces.data.settings import DataError
 
 _THREADS = 4

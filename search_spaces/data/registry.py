@@ -9,11 +9,11 @@ from search_spaces.data.ade20k import load_ade20k
 from search_spaces.data.camvid import load_camvid
 from search_spaces.data.cityscapes import load_cityscapes
 from search_spaces.data.decode import Storage
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.data.settings import DataSettings
 from search_spaces.data.synthetic import load_synthetic
 
-LOADERS: dict[str, Callable[[Any, Storage], SegmentationData]] = {
+LOADERS: dict[str, Callable[[Any, Storage], ImageData]] = {
     "synthetic": load_synthetic,
     "camvid": load_camvid,
     "cityscapes": load_cityscapes,
@@ -22,7 +22,7 @@ LOADERS: dict[str, Callable[[Any, Storage], SegmentationData]] = {
 """Each takes the settings of its own name."""
 
 
-def load(settings: DataSettings, storage: Storage | None = None) -> SegmentationData:
+def load(settings: DataSettings, storage: Storage | None = None) -> ImageData:
     """The data set that `settings` describe; decoded splits above a memory limit lie in the cache folder.
 
     Raises:

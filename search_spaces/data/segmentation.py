@@ -1,103 +1,36 @@
-"""The carriers of segmentation data: splits of uint8 tensors, and how pixels become a network's input.
+"""The carriers of segmentation data: a class for every pixel of an image.
 
-Shapes: n images, h x w pixels, b images in a batch.
+Shapes: n images, h x w pixels.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+
+from search_spaces.data.images import ImageData, ImageSplit
+from search_spaces.settings import TaskName
 
 IGNORE = 255
 """The label of pixels that no loss and no score looks at, in every data set of ours."""
-MEAN = (0.485, 0.456, 0.406)
-"""Mean of red, green and blue in [0, 1]. Source: ImageNet, as the field's pretrained networks use it."""
-STD = (0.229, 0.224, 0.225)
-"""Standard deviation of red, green and blue in [0, 1]. Source: as `MEAN`."""
-PADDING = tuple(round(255 * value) for value in MEAN)
-"""The colour outside an image: zero after normalisation."""
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationSplit:
-    """Images with their labels, decoded once. Tensors may be mapped from a file: never write into them."""
-
-    images: Tensor
-    """uint8 (n, 3, h, w), red, green, blue."""
-    labels: Tensor
-    """uint8 (n, h, w): a class index, or `IGNORE`."""
-    names: tuple[str, ...]
-    """(n,) distinct names, in the order of the tensors."""
-    fingerprint: str
-    """16 hex digits over names and pixels: equal splits, equal scores."""
+class SegmentationSplit(ImageSplit):
+    """labels: uint8 (n, h, w), a class index, or `IGNORE`."""
 
     def __post_init__(self) -> None:
-        n, channels, *size = self.images.shape
-        assert (channels, self.images.dtype, self.labels.dtype) == (3, torch.uint8, torch.uint8)
-        assert list(self.labels.shape) == [n, *size], f"images {self.images.shape}, labels {self.labels.shape}"
-        assert len(set(self.names)) == n, f"{n} images have {len(set(self.names))} distinct names"
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        height, width = self.labels.shape[1:]
-        return height, width
+        super().__post_init__()
+        assert self.labels.dtype == torch.uint8
+        shape = [len(self), *self.size]
+        assert list(self.labels.shape) == shape, f"images {self.images.shape}, labels {self.labels.shape}"
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationData:
-    """A data set: what is trained on, what the search looks at, and what it never sees before the end."""
+class SegmentationData(ImageData):
+    """Splits are `SegmentationSplit`s."""
 
-    train: SegmentationSplit
-    validation: SegmentationSplit
-    """Scores candidates during a search. Shares no image with `test`."""
-    load_test: Callable[[], SegmentationSplit]
-    class_names: tuple[str, ...]
+    task: ClassVar[TaskName] = "segmentation"
     ignore_index: int = IGNORE
-    mean: tuple[float, float, float] = MEAN
-    """Of red, green and blue in [0, 1]; see `normalise`."""
-    std: tuple[float, float, float] = STD
-
-    @cached_property
-    def test(self) -> SegmentationSplit:
-        """For the final numbers; decoded when first asked for."""
-        return self.load_test()
-
-    @property
-    def n_classes(self) -> int:
-        return len(self.class_names)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """float32 (b, 3, h, w), zero mean and unit deviation per channel, of uint8 `images` (b, 3, h, w)."""
-        return normalise(images, self.mean, self.std)
-
-
-def normalise(images: Tensor, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD) -> Tensor:
-    """float32 (b, 3, h, w): `(images / 255 - mean) / std` of uint8 `images` (b, 3, h, w), on their device."""
-    columns = torch.tensor([mean, std], dtype=torch.float64) * 255
-    shift, scale = columns.float().to(images.device)[:, :, None, None]
-    return images.float().sub_(shift).div_(scale)
-
-
-def image_digest(name: str, image: bytes, label: bytes) -> bytes:
-    """SHA-256 over one image's name and its decoded pixels."""
-    hasher = hashlib.sha256(f"{name}\0{len(image)}\0".encode())
-    hasher.update(image)
-    hasher.update(label)
-    return hasher.digest()
-
-
-def split_fingerprint(size: tuple[int, int], digests: list[bytes]) -> str:
-    """16 hex digits over the (height, width) and the images' digests, in order."""
-    hasher = hashlib.sha256(f"{size[0]}x{size[1]}\0".encode())
-    for digest in digests:
-        hasher.update(digest)
-    return hasher.hexdigest()[:16]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from search_spaces.settings import Settings
+from search_spaces.settings import Settings, TaskName
 
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
@@ -48,6 +48,7 @@ def expand_root(root: str, key: str = "data.root") -> Path:
 class SyntheticSettings(Settings):
     """Street scenes drawn by code: no folder, the same pixels on any machine."""
 
+    task: ClassVar[TaskName] = "segmentation"
     name: Literal["synthetic"] = "synthetic"
     height_px: int = Field(default=96, ge=32, le=1024, multiple_of=8)
     """Height of a scene."""
@@ -63,6 +64,7 @@ class SyntheticSettings(Settings):
 class CamvidSettings(Settings):
     """CamVid, 11 classes: `train|val|test/images/NAME.jpg`, `.../labels/NAME.png`, `classes.json`."""
 
+    task: ClassVar[TaskName] = "segmentation"
     name: Literal["camvid"] = "camvid"
     root: str = "${ARCHIPELAGO_DATA:-data}/camvid"
     """Folder that holds `classes.json`."""
@@ -74,6 +76,7 @@ class CamvidSettings(Settings):
 class CityscapesSettings(Settings):
     """Cityscapes, 19 classes: `leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` and `gtFine/SPLIT/CITY/*.png`."""
 
+    task: ClassVar[TaskName] = "segmentation"
     name: Literal["cityscapes"] = "cityscapes"
     root: str = "${ARCHIPELAGO_DATA:-data}/cityscapes"
     """Folder that holds `leftImg8bit` and `gtFine`."""
@@ -88,6 +91,7 @@ class CityscapesSettings(Settings):
 class Ade20kSettings(Settings):
     """ADE20K, 150 classes: `images|annotations/training|validation/NAME.jpg|png` of ADEChallengeData2016."""
 
+    task: ClassVar[TaskName] = "segmentation"
     name: Literal["ade20k"] = "ade20k"
     root: str = "${ARCHIPELAGO_DATA:-data}/ADEChallengeData2016"
     """Folder that holds `images` and `annotations`."""

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from search_spaces.data.decode import Storage
+from search_spaces.data.images import image_digest, split_fingerprint
 from search_spaces.data.scenes import CLASSES, draw_scene
-from search_spaces.data.segmentation import SegmentationData, SegmentationSplit, image_digest, split_fingerprint
+from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
 from search_spaces.data.settings import SyntheticSettings
 
 _SPLITS = ("train", "validation", "test")

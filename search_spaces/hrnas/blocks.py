@@ -124,3 +124,21 @@ class Classifier(nn.Module):
         size = (like.shape[-2], like.shape[-1])
         logits = [conv(feature) for conv, feature in zip(self.branch.values(), features, strict=True)]
         return reduce(torch.add, [resize(one, size) for one in logits]) + self.bias.view(1, -1, 1, 1)
+
+
+class ImageClassifier(nn.Module):
+    """Class logits (B, classes) of an image from the branches' features: the means of their pixels, classified.
+
+    That is the mean of the resized and concatenated features' pixels, and one linear layer, to rounding, wherever each
+    branch has half as many pixels as the one before: resizing by a whole factor keeps the mean.
+    """
+
+    def __init__(self, inputs: Mapping[int, int], classes: int) -> None:
+        super().__init__()
+        self.branch = nn.ModuleDict({str(name): nn.Linear(c, classes, bias=False) for name, c in inputs.items()})
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, *features: Tensor) -> Tensor:
+        means = [feature.mean((2, 3)) for feature in features]
+        logits = [linear(mean) for linear, mean in zip(self.branch.values(), means, strict=True)]
+        return reduce(torch.add, logits) + self.bias

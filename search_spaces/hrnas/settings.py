@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from search_spaces.settings import NetworkSettings, Settings
+from search_spaces.settings import NetworkSettings, Settings, TaskName
 
 Form = Literal["paper", "published"]
 """`paper`: as HR-NAS is written; `published`: as the authors' code has it."""
@@ -58,6 +58,7 @@ def _modules(blocks: tuple[int, ...], channels: tuple[int, ...]) -> tuple[Module
 class HrnasSettings(NetworkSettings):
     """`space:` of a recipe that searches the multi-branch space of HR-NAS."""
 
+    tasks: ClassVar[tuple[TaskName, ...]] = ("segmentation", "classification")
     name: Literal["hrnas"] = "hrnas"
     branches: tuple[Literal[1, 2, 3, 4], ...] = (4,)
     """Most branches that run beside each other, an island each: of every module those of the lowest resolutions are

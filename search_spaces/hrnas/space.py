@@ -15,7 +15,7 @@ from search_spaces.hrnas import blocks
 from search_spaces.hrnas.architecture import HrnasArchitecture, Units
 from search_spaces.hrnas.layout import STEM, Layout, Place, layout
 from search_spaces.hrnas.settings import HrnasSettings
-from search_spaces.settings import ISLAND
+from search_spaces.settings import ISLAND, TaskName
 
 MOST_DRAWS = 1000
 """Random architectures that are tried for one that fits into memory."""
@@ -32,15 +32,21 @@ class HrnasSpace:
         settings: what the supernet holds.
         classes: classes that the head predicts.
         training_shape: (batch, 3, height, width) of a training batch, for the memory constraint.
+        task: what the head predicts, a class for each pixel or for the image.
     """
 
     def __init__(
-        self, settings: HrnasSettings, classes: int, training_shape: tuple[int, int, int, int] = (32, 3, 512, 1024)
+        self,
+        settings: HrnasSettings,
+        classes: int,
+        training_shape: tuple[int, int, int, int] = (32, 3, 512, 1024),
+        task: TaskName = "segmentation",
     ) -> None:
         self.name: str = settings.name
         self.settings = settings
         self.classes = classes
         self.training_shape = training_shape
+        self.task = task
         self.counter = ComplexityCounter(self.build)
 
     # ---- genotypes and architectures
@@ -156,10 +162,15 @@ class HrnasSpace:
         features = [steps[node] for node, _ in plan.features.values()]
         if plan.head is None:
             widths = tuple(channels for _, channels in plan.features.values())
-            operation = Operation.of("classifier", branches=tuple(plan.features), inputs=widths)
-            return build.program(build.add(operation, stem, *features))
+            sizes = {"branches": tuple(plan.features), "inputs": widths}
+            if self.task == "classification":
+                return build.program(build.add(Operation.of("image-classifier", **sizes), *features))
+            return build.program(build.add(Operation.of("classifier", **sizes), stem, *features))
         together = build.add(Operation.of("concatenation"), stem, *features)
         head = build.add(_block(plan.head, next(units)), together)
+        if self.task == "classification":
+            operation = Operation.of("image-classifier", branches=(0,), inputs=(plan.head.outputs,))
+            return build.program(build.add(operation, head))
         return build.program(build.add(Operation.of("pixel-classifier", inputs=plan.head.outputs), head))
 
     def build(self, operation: Operation) -> nn.Module:
@@ -183,6 +194,9 @@ class HrnasSpace:
                 return blocks.Classifier(dict(pairs), self.classes)
             case "pixel-classifier":
                 return nn.Conv2d(size("inputs"), self.classes, 1)
+            case "image-classifier":
+                pairs = zip(operation.integers("branches"), operation.integers("inputs"), strict=True)
+                return blocks.ImageClassifier(dict(pairs), self.classes)
         raise ValueError(f"the HR-NAS space has no operation {operation.name!r}")
 
     # ---- weights that architectures share

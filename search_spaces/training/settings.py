@@ -41,6 +41,8 @@ class OptimisationSettings(Settings):
     outputs and small images the full-resolution loss costs as much as all convolutions."""
     hardest_fraction: float | None = Field(default=None, gt=0, le=1)
     """Share of the pixels, the hardest, whose loss counts; null: all. The authors' retraining: 0.2."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an image's label that all classes have alike; in classification alone."""
     gradient_norm: PositiveFloat | None = None
     """Largest norm of a step's gradient; null: not clipped."""
     checkpoint_s: PositiveFloat = 60.0
@@ -115,7 +117,7 @@ class TrainingProgress:
     step: int
     steps: int
     loss: float
-    """Cross-entropy of the random subnets, a running mean."""
+    """Of the random subnets, a running mean."""
     left_s: float | None
 
 

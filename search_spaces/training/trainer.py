@@ -20,10 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpace
-from search_spaces.data.augment import augment
-from search_spaces.data.segmentation import IGNORE, SegmentationData
+from search_spaces.data.images import ImageData
 from search_spaces.supernet import Supernet, shared_name
-from search_spaces.tasks.segmentation import cross_entropy, hardest_cross_entropy, subsample
+from search_spaces.tasks.registry import TASKS
 from search_spaces.training.ranks import ALONE, Ranks, SynchronisedBatchNorm2d
 from search_spaces.training.settings import TrainingSettings
 
@@ -35,11 +34,11 @@ class StepReport:
     step: int
     """Counted from 1."""
     loss: float
-    """Cross-entropy of the random subnets, averaged; of the largest one where it was alone."""
+    """Loss of the random subnets, averaged; of the largest one where it was alone."""
 
 
 class SupernetTrainer:
-    """Trains a supernet on a segmentation data set.
+    """Trains a supernet for the task of a data set.
 
     Args:
         space: what is trained; draws the subnets.
@@ -53,13 +52,14 @@ class SupernetTrainer:
     def __init__(
         self,
         space: NetworkSpace[Any],
-        data: SegmentationData,
+        data: ImageData,
         settings: TrainingSettings,
         seed: int = 0,
         device: torch.device | str = "cpu",
         ranks: Ranks = ALONE,
     ) -> None:
         self.space, self.data, self.settings, self.seed = space, data, settings, seed
+        self.task = TASKS[data.task]
         self.device, self.ranks = torch.device(device), ranks
         synchronised = ranks.count > 1 and settings.batch_norm == "synchronised"
         batch_norm = SynchronisedBatchNorm2d if synchronised else nn.BatchNorm2d
@@ -137,10 +137,10 @@ class SupernetTrainer:
         return self.space.decode(island, self.space.sample(island, rng))
 
     def _losses(self, results: list[list[Tensor]], labels: Tensor, has_teacher: bool) -> tuple[Tensor, float]:
-        """What is minimised, and the random subnets' mean cross-entropy; the first of `results` is the teacher's."""
-        labels = subsample(labels, self.settings.loss_stride)
-        weight = self._weight(labels)
-        losses = [weight * self._loss(logits, labels, auxiliary) for logits, *auxiliary in results]
+        """What is minimised, and the random subnets' mean loss; the first of `results` is the teacher's."""
+        targets, labelled = self.task.targets(labels, self.settings)
+        weight = self._weight(labelled)
+        losses = [weight * self.task.loss(logits, extra, targets, self.settings) for logits, *extra in results]
         if not has_teacher:
             mean = torch.stack(losses).mean()
             return mean, self._average(mean)
@@ -154,9 +154,8 @@ class SupernetTrainer:
         mean = torch.stack(random).mean()
         return largest + (1 - share) * mean + share * torch.stack(divergences).mean(), self._average(mean)
 
-    def _weight(self, labels: Tensor) -> Tensor:
-        """What a mean over this process's labelled pixels counts in the mean of all processes' means; 1 if alone."""
-        own = (labels != IGNORE).sum()
+    def _weight(self, own: Tensor) -> Tensor:
+        """What a mean over this process's labels, so many, counts in the mean of all processes' means; 1 if alone."""
         return own * self.ranks.count / self.ranks.total(own.clone()).clamp(min=1)
 
     def _average(self, value: Tensor) -> float:
@@ -167,13 +166,6 @@ class SupernetTrainer:
         """Whether any of the processes wishes it, which all of them must be asked at the same time."""
         return bool(self.ranks.total(torch.tensor(int(wish), device=self.device)))
 
-    def _loss(self, logits: Tensor, labels: Tensor, auxiliary: list[Tensor]) -> Tensor:
-        share = self.settings.hardest_fraction
-        loss = cross_entropy(logits, labels) if share is None else hardest_cross_entropy(logits, labels, share)
-        for extra in auxiliary:
-            loss = loss + self.settings.auxiliary_weight * cross_entropy(extra, labels)
-        return loss
-
     def _batch(self, number: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """This process's part of the step's images and labels: every image once an epoch, in an order of its own."""
         size, count = self.settings.batch_size, len(self.data.train)
@@ -183,7 +175,7 @@ class SupernetTrainer:
         index = torch.tensor([orders[position // count][position % count] for position in positions])
         train = self.data.train
         chosen = train.images[index].to(self.device), train.labels[index].to(self.device)
-        images, labels = augment(*chosen, self.settings.augmentation, rng, part, size)
+        images, labels = self.task.augment(*chosen, self.settings.augmentation, rng, part, size)
         return images.contiguous(memory_format=torch.channels_last), labels
 
     def _order(self, epoch: int, count: int) -> np.ndarray:

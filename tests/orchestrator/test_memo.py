@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from infra.file_store import FileStore
 from infra.local import InProcessPool
-from jobs.composition import SegmentationEvaluatorFactory
+from jobs.composition import NetworkEvaluatorFactory
 from orchestrator.config import read_recipe
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.loop import EndReason
@@ -352,7 +352,7 @@ def networks(**evaluation: object) -> Callable[[], InProcessPool]:
     """Makes pools over real networks with untrained weights."""
     document = {**TINY, "evaluation": {**TINY["evaluation"], **evaluation}}  # type: ignore[dict-item]
     weights = small_weights(small_space())
-    return lambda: InProcessPool(SegmentationEvaluatorFactory(read_recipe(document, "tiny.yaml"))(weights), slots=3)
+    return lambda: InProcessPool(NetworkEvaluatorFactory(read_recipe(document, "tiny.yaml"))(weights), slots=3)
 
 
 def test_networks_are_evaluated_once_and_timed_each_time(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import EvaluationSettings, LatencySettings, ObjectiveSettings
-from orchestrator.evaluation.evaluator import SegmentationEvaluator, calibration_subset, validation_subset
+from orchestrator.evaluation.evaluator import NetworkEvaluator, calibration_subset, validation_subset
 from orchestrator.objectives import Objectives
 from orchestrator.records import Candidate, Failure, FailureKind, Measurement, Result
 from search_spaces.base import architecture_id
@@ -25,8 +25,8 @@ LATENCY = LatencySettings(window_s=0.02)
 
 
 @pytest.fixture(scope="module")
-def evaluator(space: HyctasSpace, weights: Weights) -> SegmentationEvaluator:
-    return SegmentationEvaluator(space, weights, scenes(), PROTOCOL, LATENCY)
+def evaluator(space: HyctasSpace, weights: Weights) -> NetworkEvaluator:
+    return NetworkEvaluator(space, weights, scenes(), PROTOCOL, LATENCY)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def metrics(result: Result) -> dict[str, float]:
 
 
 def test_a_candidate_has_finite_accuracy_cost_and_iou_per_class(
-    space: HyctasSpace, evaluator: SegmentationEvaluator, candidates: list[Candidate]
+    space: HyctasSpace, evaluator: NetworkEvaluator, candidates: list[Candidate]
 ) -> None:
     for candidate, result in zip(candidates, evaluator.score(candidates), strict=True):
         found = metrics(result)
@@ -57,7 +57,7 @@ def test_a_candidate_has_finite_accuracy_cost_and_iou_per_class(
         assert (found["macs"], found["params"]) == (cost.macs, cost.params)
 
 
-def test_a_then_b_then_a_gives_the_same_bits(evaluator: SegmentationEvaluator, candidates: list[Candidate]) -> None:
+def test_a_then_b_then_a_gives_the_same_bits(evaluator: NetworkEvaluator, candidates: list[Candidate]) -> None:
     first = {one.number: metrics(*evaluator.score([one])) for one in candidates}
     for one in (candidates[0], candidates[3], candidates[0], candidates[6], candidates[0]):
         assert metrics(*evaluator.score([one])) == first[one.number]
@@ -66,15 +66,15 @@ def test_a_then_b_then_a_gives_the_same_bits(evaluator: SegmentationEvaluator, c
 
 
 def test_another_worker_gives_the_same_bits(
-    space: HyctasSpace, weights: Weights, evaluator: SegmentationEvaluator, candidates: list[Candidate]
+    space: HyctasSpace, weights: Weights, evaluator: NetworkEvaluator, candidates: list[Candidate]
 ) -> None:
-    other = SegmentationEvaluator(small_space(), weights, scenes(), PROTOCOL, LATENCY)
+    other = NetworkEvaluator(small_space(), weights, scenes(), PROTOCOL, LATENCY)
     other.score(candidates[4:])
     assert list(map(metrics, other.score(candidates[:2]))) == list(map(metrics, evaluator.score(candidates[:2])))
 
 
 def test_a_failure_is_its_candidates_own(
-    space: HyctasSpace, weights: Weights, evaluator: SegmentationEvaluator, candidates: list[Candidate]
+    space: HyctasSpace, weights: Weights, evaluator: NetworkEvaluator, candidates: list[Candidate]
 ) -> None:
     """The weights that only the networks of three branches take are broken."""
     broken = {
@@ -82,7 +82,7 @@ def test_a_failure_is_its_candidates_own(
         for name, array in weights.items()
     }
     healthy = evaluator.score(candidates)
-    results = SegmentationEvaluator(space, broken, scenes(), PROTOCOL, LATENCY).score(candidates)
+    results = NetworkEvaluator(space, broken, scenes(), PROTOCOL, LATENCY).score(candidates)
     for candidate, result, before in zip(candidates, results, healthy, strict=True):
         if candidate.island == "branches-3":
             assert isinstance(result, Measurement)
@@ -95,7 +95,7 @@ def test_a_failure_is_its_candidates_own(
     assert [failure.kind for failure in failures] == [FailureKind.NON_FINITE]
 
 
-def test_what_does_not_decode_fails_alone(evaluator: SegmentationEvaluator, candidates: list[Candidate]) -> None:
+def test_what_does_not_decode_fails_alone(evaluator: NetworkEvaluator, candidates: list[Candidate]) -> None:
     wrong = Candidate("branches-1", 99, (9,), "0" * 16)
     failed, measured = evaluator.score([wrong, candidates[0]])
     assert isinstance(failed, Failure)
@@ -105,11 +105,11 @@ def test_what_does_not_decode_fails_alone(evaluator: SegmentationEvaluator, cand
     assert isinstance(timing, Failure)
 
 
-def test_latency_is_a_measurement_of_its_own(evaluator: SegmentationEvaluator, candidates: list[Candidate]) -> None:
+def test_latency_is_a_measurement_of_its_own(evaluator: NetworkEvaluator, candidates: list[Candidate]) -> None:
     assert metrics(evaluator.latency(candidates[0])).keys() >= {"latency_ms", "latency_iqr_ms", "latency_runs"}
 
 
-def test_no_candidates_have_no_results(evaluator: SegmentationEvaluator) -> None:
+def test_no_candidates_have_no_results(evaluator: NetworkEvaluator) -> None:
     assert evaluator.score([]) == []
 
 
@@ -120,11 +120,11 @@ def test_no_candidates_have_no_results(evaluator: SegmentationEvaluator) -> None
 def test_the_protocol_changes_a_score(
     space: HyctasSpace,
     weights: Weights,
-    evaluator: SegmentationEvaluator,
+    evaluator: NetworkEvaluator,
     candidates: list[Candidate],
     change: dict[str, object],
 ) -> None:
-    other = SegmentationEvaluator(space, weights, scenes(), PROTOCOL.model_copy(update=change), LATENCY)
+    other = NetworkEvaluator(space, weights, scenes(), PROTOCOL.model_copy(update=change), LATENCY)
     found = [metrics(result)["miou"] for result in other.score(candidates)]
     assert all(map(math.isfinite, found))
     assert found != [metrics(result)["miou"] for result in evaluator.score(candidates)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from orchestrator.config import EvaluationSettings
-from orchestrator.evaluation.protocol import segmentation_protocol
+from orchestrator.evaluation.protocol import network_protocol
 from orchestrator.evaluation.toy import ToyEvaluator
 from search_spaces.base import Json
 from search_spaces.data.segmentation import SegmentationData
@@ -21,7 +21,7 @@ SPACE: Mapping[str, Json] = {"name": "hyctas", "layers": 4}
 
 def named(space: Mapping[str, Json] = SPACE, data: SegmentationData | None = None, **settings: object) -> str:
     protocol = EvaluationSettings(**settings)  # type: ignore[arg-type]
-    return segmentation_protocol(space, protocol, data or scenes(), torch.device("cpu"))
+    return network_protocol(space, protocol, data or scenes(), torch.device("cpu"))
 
 
 def test_it_is_the_same_for_the_same() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from search_spaces.data.images import PADDING
 from search_spaces.data.registry import load
-from search_spaces.data.segmentation import IGNORE, PADDING, SegmentationData
+from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import Ade20kSettings, DataError
 from tests.search_spaces.data.layouts import quarters, save, write_ade20k
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from search_spaces.data.augment import augment
-from search_spaces.data.segmentation import IGNORE, normalise
+from search_spaces.data.images import normalise
+from search_spaces.data.segmentation import IGNORE
 from search_spaces.data.settings import AugmentationSettings
 
 PLAIN = AugmentationSettings(flip_probability=0, scale=(1, 1))

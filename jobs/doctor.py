@@ -26,7 +26,7 @@ from jobs.search import check_limits_of
 from jobs.study import Study
 from orchestrator.config import Recipe
 from orchestrator.protocols import StoreError
-from search_spaces.data.segmentation import SegmentationData
+from search_spaces.data.images import ImageData
 
 State = Literal["ok", "look", "wrong"]
 """`look`: a study runs, and the line says what it should not be surprised by."""
@@ -155,7 +155,7 @@ def _recipe(recipe: Recipe) -> Iterator[Found]:
     yield "ok", "each island has architectures within all limits that are known before training"
 
 
-def _data(recipe: Recipe, data: SegmentationData) -> Iterator[Found]:
+def _data(recipe: Recipe, data: ImageData) -> Iterator[Found]:
     """How many images there are, and whether each class is seen in training and in scoring."""
     height, width = data.train.size
     yield "ok", f"{len(data.train)} images to train on, {len(data.validation)} to score on, {width}x{height}"

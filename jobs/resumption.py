@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.machine import SystemClock, has_ended, heartbeat, this_process
 from jobs.composition import load_data, make_space
@@ -17,7 +17,7 @@ from orchestrator.journal import Journal, read_epoch
 from orchestrator.lease import Lease, take
 from orchestrator.objectives import Objectives
 from orchestrator.protocols import ObjectChanged, StoreError
-from orchestrator.study import Manifest, StudyChanged, accept, extend, library_versions, read_study
+from orchestrator.study import Manifest, StudyChanged, StudyExists, accept, extend, library_versions, read_study
 from search_spaces.tabular import TabularSettings, read_table
 
 if TYPE_CHECKING:
@@ -72,6 +72,35 @@ def check_origin(study: Study, manifest: Manifest, display: Display, accept_chan
         )
     accept(study.store, study.name, {name: now for name, (_, now) in changes.items()}, SystemClock().now())
     display.say(f"accepted: {words}")
+
+
+def check_recipe(study: Study, recipe: Recipe) -> None:
+    """Refuses a recipe that is not the study's; a budget that was extended since is no difference.
+
+    Raises:
+        StudyExists: it is another one.
+    """
+    known = read_study(study.store, study.name).recipe
+    if recipe.budget.evaluations_per_island < known.budget.evaluations_per_island:
+        recipe = recipe.model_copy(update={"budget": known.budget})
+    there, here = _flat(known.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    if differing:
+        words = "; ".join(f"{key} is {there.get(key)} there and {here.get(key)} here" for key in differing[:5])
+        raise StudyExists(
+            f"study {study.name} exists already, by another recipe: {words}; go on with it by `archipelago resume "
+            f"{study.name}`, or give this one another name by --set study=NAME"
+        )
+
+
+def _flat(document: Any, path: str = "") -> dict[str, Any]:
+    """The values of a recipe by their path."""
+    if not isinstance(document, dict | list) or not document:
+        return {path: document}
+    inside = document.items() if isinstance(document, dict) else enumerate(document)
+    return {
+        key: value for name, of in inside for key, value in _flat(of, f"{path}.{name}" if path else str(name)).items()
+    }
 
 
 def origin_of(recipe: Recipe, data: ImageData | None) -> dict[str, str]:

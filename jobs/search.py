@@ -13,7 +13,7 @@ import numpy as np
 from infra.local import InProcessPool
 from jobs.composition import load_data, make_evaluator_factory, make_space
 from jobs.progress import Display
-from jobs.resumption import check_budget, check_origin, extended, held, origin_of
+from jobs.resumption import check_budget, check_origin, check_recipe, extended, held, origin_of
 from jobs.study import Study
 from jobs.tracking import draw, make_tracker, parameters_of
 from orchestrator.canary import Canary, canary_candidate
@@ -85,6 +85,20 @@ def search(recipe: Recipe, study: Study, display: Display, address: str | None, 
     signals = Stop()
     with signals.listening(), held(study, recipe, display) as lease:
         return _run(recipe, study, lease, signals, display, address, in_process)
+
+
+def search_or_resume(recipe: Recipe, study: Study, display: Display, address: str | None, in_process: bool) -> Ending:
+    """Goes on with the study if it is there, else begins it: what a cluster may start as often as it likes.
+
+    Raises:
+        ValueError: what `search` and `resume` raise, or the study that is there has another recipe.
+        StoreError: likewise.
+        JournalCorrupt: likewise.
+    """
+    if study.name not in study.store.studies():
+        return search(recipe, study, display, address, in_process)
+    check_recipe(study, recipe)
+    return resume(study, display, address, in_process)
 
 
 def resume(

@@ -6,7 +6,7 @@ import typer
 
 from jobs.cli.checks import doctor
 from jobs.cli.networks import export, report, retrain, trust
-from jobs.cli.studies import resume, search, sync, ui
+from jobs.cli.studies import resume, search, submit, sync, ui
 from jobs.cli.tables import candidates, complexity, front, select, status
 
 HELP = """Search neural architectures for dense prediction.
@@ -20,6 +20,7 @@ app = typer.Typer(
 for command in (
     search,
     resume,
+    submit,
     status,
     front,
     candidates,

@@ -35,6 +35,9 @@ def search(
     overrides: SetOption = None,
     address: AddressOption = None,
     in_process: InProcessOption = False,
+    again: Annotated[
+        bool, typer.Option("--resume", help="Go on with the study if it is there: for what is started again and again.")
+    ] = False,
 ) -> None:
     """Begin a study and run it to its end.
 
@@ -49,7 +52,8 @@ def search(
         from jobs.study import Study
 
         study = Study(make_store(store), loaded.study)
-        _finish(study, job.search(loaded, study, Display(out), address, in_process))
+        run = job.search_or_resume if again else job.search
+        _finish(study, run(loaded, study, Display(out), address, in_process))
 
 
 def resume(
@@ -79,6 +83,43 @@ def resume(
             place, Display(out), address, in_process, more=more, mend=repair, accept_changes=accept_changes
         )
         _finish(place, ending)
+
+
+def submit(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships.")],
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="The cluster's dashboard, such as http://127.0.0.1:8265.")
+    ],
+    store: Annotated[
+        str,
+        typer.Option("--store", metavar="STORE", help="s3://bucket/prefix, or a folder that the cluster shares."),
+    ],
+    overrides: SetOption = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow what the study prints, to its end.")] = True,
+) -> None:
+    """Begin a study on a Ray cluster, or go on with it there.
+
+    Its driver runs on the cluster's head and needs this machine no more: Ctrl-C ends the following, not the study.
+    RAY_AUTH_MODE=token and RAY_AUTH_TOKEN open a cluster that wants a token.
+    """
+    with sentences():
+        from jobs import submit as job
+        from jobs.recipe_file import load_recipe
+
+        done = job.submit(load_recipe(recipe, overrides or []), address, store)
+        place = f"{done.study} --store {done.store}"
+        lines = [f"job {done.job} at {done.cluster.address}; from here it is seen by"]
+        lines += [f"  archipelago status {place}", f"  archipelago front {place}"]
+        for line in lines:
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+        if not wait:
+            return
+        try:
+            code = done.follow(lambda text: out.out(text, end="", highlight=False))
+        except KeyboardInterrupt:
+            err.print("archipelago: not followed any more; the study goes on", style="red", highlight=False)
+            code = EXIT_CODES[EndReason.STOPPED]
+        raise typer.Exit(code)
 
 
 def sync(

@@ -18,15 +18,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from infra.retry import retry
 
 STUDY = "archipelago-study"
 """Under this name a job's metadata has its study."""
 RECIPE = "recipe.yaml"
 OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """What Ray's client would take for the address, whatever it is told."""
+CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+AGENT_PATIENCE_S = 60.0
+"""How long a head may take to start what starts jobs."""
 ENDED_WAIT_S, ENDED_LOOK_S = 30.0, 0.5
 """After the last line of its log a job is told to have ended within this time."""
 
@@ -47,7 +53,8 @@ class Cluster:
         if not address.startswith(("http://", "https://")):
             raise ValueError(f"--address {address} is not a dashboard: write it as http://HOST:8265")
         self.address = address.rstrip("/")
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         with self._sentences(), _without(OVERRULING):
             self._client = JobSubmissionClient(self.address)
 
@@ -61,24 +68,7 @@ class Cluster:
             ConnectionError: the cluster does not answer.
         """
         with self._sentences():
-            before = self._jobs(study)
-            self._refuse_second(study, before)
-            job = study if not before else f"{study}@{len(before) + 1}"
-            command = ["archipelago", "search", RECIPE, "--resume", *arguments]
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / RECIPE).write_text(recipe, encoding="utf-8")
-                try:
-                    return str(
-                        self._client.submit_job(
-                            entrypoint=shlex.join(command),
-                            submission_id=job,
-                            runtime_env={"working_dir": folder},
-                            metadata={STUDY: study},
-                        )
-                    )
-                except RuntimeError:
-                    self._refuse_second(study, self._jobs(study))  # somebody else was faster
-                    raise
+            return retry(lambda: self._submit(study, recipe, arguments), _is_starting, AGENT_PATIENCE_S)
 
     def follow(self, job: str, write: Callable[[str], object]) -> int:
         """The exit code of a job, when it has ended; until then what it prints is written.
@@ -102,6 +92,24 @@ class Cluster:
             write(f"{details.message}\n")
         return _exit_code(details)
 
+    def _submit(self, study: str, recipe: str, arguments: Sequence[str]) -> str:
+        before = self._jobs(study)
+        self._refuse_second(study, before)
+        command = shlex.join(["archipelago", "search", RECIPE, "--resume", *arguments])
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / RECIPE).write_text(recipe, encoding="utf-8")
+            try:
+                job = self._client.submit_job(
+                    entrypoint=command,
+                    submission_id=study if not before else f"{study}@{len(before) + 1}",
+                    runtime_env={"working_dir": folder},
+                    metadata={STUDY: study},
+                )
+            except RuntimeError:
+                self._refuse_second(study, self._jobs(study))  # somebody else was faster
+                raise
+        return str(job)
+
     def _jobs(self, study: str) -> list[JobDetails]:
         return [job for job in self._client.list_jobs() if (job.metadata or {}).get(STUDY) == study]
 
@@ -123,14 +131,22 @@ class Cluster:
                 f"the Ray at {self.address} wants a token, and not the one that it got: set RAY_AUTH_MODE=token, with "
                 "its token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
             ) from None
-        except (requests.RequestException, ConnectionError, RuntimeError, ValueError) as error:
-            if isinstance(error, JobRefused):
-                raise
-            words = " ".join(str(error).split())[:300]
+        except (requests.RequestException, aiohttp.ClientError, ConnectionError) as error:
             raise ConnectionError(
-                f"no Ray dashboard answers at {self.address} as it should: {words}; is the tunnel to the head's port "
-                "8265 open?"
+                f"no Ray dashboard answers at {self.address} ({type(error).__name__}): is the tunnel to port 8265 of "
+                "the head open?"
             ) from None
+        except RuntimeError as error:
+            raise ConnectionError(f"the Ray at {self.address} refuses: {_words(error)}") from None
+
+
+def _is_starting(error: BaseException) -> bool:
+    """Whether the head is up, and what starts jobs there is not yet."""
+    return isinstance(error, RuntimeError) and "No available agent" in str(error)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _exit_code(details: Any) -> int:

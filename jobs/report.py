@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import yaml
 
+from jobs.foretold import taken_sheets
 from jobs.retrained import Ending
 from jobs.selection import chosen_candidate, name_of
 from jobs.study import Study
@@ -44,7 +45,11 @@ def study_page(study: Study, where: str, now: datetime) -> str:
         document,
         _commands(recipe, where),
         _footer(study, now),
-        [*_retrained(study, report), *(sheets(evidence) if evidence else ())],
+        [
+            *_retrained(study, report),
+            *(sheets(evidence) if evidence else ()),
+            *taken_sheets(study, recipe, report.events),
+        ],
         _points(evidence) if evidence else (),
     )
     return report_html(found, texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,7 @@ from jobs.study import Study
 from jobs.tracking import draw, make_tracker, parameters_of
 from orchestrator.canary import Canary, canary_candidate
 from orchestrator.config import Recipe
+from orchestrator.foresight import Spell, note_spell
 from orchestrator.island import make_islands
 from orchestrator.journal import Journal
 from orchestrator.lease import Lease
@@ -159,7 +161,8 @@ def _run(
     tracker.start(study.name, parameters_of(recipe, read_weights(study.store, study.name)))
     if any(journal.count(island) for island in journal.islands):
         project(journal, objectives, describer(space), tracker)
-    pool = _pool(recipe, study, space, weights, address, in_process)
+    began_s, before = time.monotonic(), sum(map(journal.count, journal.islands))
+    pool = make_pool(recipe, study, space, weights, address, in_process)
     if recipe.workers.memo:
         pool = MemoPool(pool, study.store, read_weights(study.store, study.name))
     try:
@@ -179,6 +182,8 @@ def _run(
         pool.close()
     lease.beat()
     journal.sweep()
+    found = sum(map(journal.count, journal.islands)) - before
+    note_spell(study.store, study.name, Spell("searching", time.monotonic() - began_s, found))
     return ending
 
 
@@ -222,16 +227,21 @@ def _weights(
                          "restore it")  # fmt: skip
     from jobs.train_supernet import supernet_weights
 
+    began_s, trained = time.monotonic(), read_weights(study.store, study.name) is not None
     try:
         with display.training() as show:
-            return supernet_weights(recipe, study.store, show, stop, address, in_process)
+            weights = supernet_weights(recipe, study.store, show, stop, address, in_process)
     except TrainingStopped as stopped:
+        note_spell(study.store, study.name, Spell("training", time.monotonic() - began_s))
         return Ending(EndReason.STOPPED, str(stopped))
     except TrainingFailed as failed:
         return Ending(EndReason.NO_WORKERS, str(failed))
+    if not trained:
+        note_spell(study.store, study.name, Spell("training", time.monotonic() - began_s))
+    return weights
 
 
-def _pool(
+def make_pool(
     recipe: Recipe,
     study: Study,
     space: SearchSpace[Any],
@@ -239,6 +249,11 @@ def _pool(
     address: str | None,
     in_process: bool,
 ) -> EvaluationPool:
+    """The workers that the recipe wants, on Ray or, one at a time, in this process.
+
+    Raises:
+        ConnectionError: no Ray answers at `address`.
+    """
     factory = make_evaluator_factory(recipe)
     if in_process:
         return InProcessPool(factory(weights), measure_latency=recipe.latency.measure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs.cli.checks import doctor
+from jobs.cli.checks import doctor, plan
 from jobs.cli.networks import export, report, retrain, trust
 from jobs.cli.studies import resume, search, submit, sync, ui
 from jobs.cli.tables import candidates, complexity, front, select, status
@@ -32,6 +32,7 @@ for command in (
     trust,
     complexity,
     doctor,
+    plan,
     ui,
 ):
     app.command()(command)

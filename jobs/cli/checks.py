@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from infra.stores import STUDIES, make_store
-from jobs.cli.options import AddressOption, JsonOption, SetOption, StoreOption, out, sentences
+from jobs.cli.options import (
+    AddressOption,
+    InProcessOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    err,
+    out,
+    sentences,
+)
 
 COLOURS = {"ok": "green", "look": "yellow", "wrong": "red"}
 
@@ -42,3 +51,35 @@ def doctor(
             print(json.dumps([one.row() for one in findings]))
         if any(one.state == "wrong" for one in findings):
             raise typer.Exit(1)
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships.")],
+    store: StoreOption = STUDIES,
+    overrides: SetOption = None,
+    address: AddressOption = None,
+    in_process: InProcessOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Foretell what a study will take: time, device-hours, memory and storage.
+
+    Measured where the study would run, on a few steps of its training and a handful of its candidates: about a minute.
+    The report says afterwards how far off it was.
+    """
+    with sentences():
+        from jobs.foretold import foresight_sheet, workers_sheet
+        from jobs.plan import foresee
+        from jobs.progress import Display
+        from jobs.recipe_file import load_recipe
+        from jobs.tables import sheet_table
+        from orchestrator.foresight import write_foresight
+
+        loaded, place = load_recipe(recipe, overrides or []), make_store(store)
+        place.probe()
+        foresight = foresee(loaded, Display(err if as_json else out), address, in_process)
+        write_foresight(place, loaded.study, foresight)
+        if as_json:
+            print(json.dumps(foresight.row()))
+        else:
+            for sheet in (foresight_sheet(foresight), workers_sheet(foresight)):
+                out.print(sheet_table(sheet))

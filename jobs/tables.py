@@ -26,9 +26,10 @@ from search_spaces.hrnas.published import TransformerComplexity
 from search_spaces.hyctas.architecture import LETTERS, WORDS
 from search_spaces.hyctas.published import NetworkComplexity
 from search_spaces.hyctas.settings import HyctasSettings
+from search_spaces.settings import FRACTIONS, METRICS_OF
 
-METRICS = ("miou", "macs", "params", "latency_ms")
-"""Metrics that every row has a column for; None where they were not measured."""
+COSTS = ("macs", "params", "latency_ms")
+"""What every row has a column for, besides its task's metrics; None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class StudyReport:
         rows = []
         for island, events in self.events.items():
             archive = Archive(self.objectives, events)
-            best = {f"best_{name}": value for name, value in archive.best.items() if name == "miou"}
+            best = {f"best_{name}": value for name, value in archive.best.items() if name in FRACTIONS}
             rows.append(
                 {
                     "island": island,
@@ -103,7 +104,7 @@ class StudyReport:
             "source": result.source.value if isinstance(result, Measurement) else None,
             "objectives": {one.name: metrics.get(one.name) for one in self.objectives.each},
         }
-        row |= {name: metrics.get(name) for name in METRICS}
+        row |= {name: metrics.get(name) for name in self._measured()}
         return row if isinstance(result, Measurement) else row | {"failure": f"{result.kind}: {result.message}"}
 
     def status_table(self) -> Table:
@@ -154,8 +155,13 @@ class StudyReport:
     def columns(self) -> tuple[str, ...]:
         """The metrics that tables show: those that a space of networks has, and whichever the search looks at."""
         sought = self.objectives.names
-        common = [name for name in HEADINGS if name in sought or (name in METRICS and "accuracy" not in sought)]
+        measured = () if self.recipe.task is None and "accuracy" in sought else self._measured()
+        common = [name for name in HEADINGS if name in sought or name in measured]
         return (*common, *(name for name in sought if name not in HEADINGS))
+
+    def _measured(self) -> tuple[str, ...]:
+        """What is measured of every network."""
+        return (*METRICS_OF[self.recipe.task or "segmentation"], *COSTS)
 
     def _legend(self) -> Text:
         """What the letters of architectures mean; empty in a space that has none."""
@@ -166,7 +172,9 @@ class StudyReport:
                     f"↓ follows a cell that halves the resolution.", style="dim")  # fmt: skip
 
 
-HEADINGS = {"miou": "mIoU", "accuracy": "accuracy", "macs": "MACs", "params": "params", "latency_ms": "latency ms"}
+HEADINGS = {"miou": "mIoU", "accuracy": "accuracy", "top5": "top-5", "macs": "MACs", "params": "params"} | {
+    "latency_ms": "latency ms"
+}
 """Column headings by metric."""
 
 
@@ -193,10 +201,10 @@ def heading(name: str) -> str:
 
 
 def quantity(name: str, value: float | None) -> str:
-    """A metric for people: three significant digits with a unit's prefix, mIoU and accuracy with four decimals."""
+    """A metric for people: three significant digits with a unit's prefix, fractions with four decimals."""
     if value is None:
         return "–"
-    if name in ("miou", "accuracy"):
+    if name in FRACTIONS:
         return f"{value:.4f}"
     for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")):
         if value >= 0.9995 * factor or not prefix:

@@ -24,13 +24,18 @@ from search_spaces.data.settings import DataSettings
 from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.mistakes import mistakes
-from search_spaces.settings import NetworkSettings, Settings
+from search_spaces.settings import FRACTIONS, METRICS_OF, NetworkSettings, Settings, TaskName
 from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
-from search_spaces.training.settings import RetrainingSettings, TrainingSettings
+from search_spaces.training.settings import OptimisationSettings, RetrainingSettings, TrainingSettings
 
-METRICS = ("miou", "accuracy", "latency_ms", "macs", "params")
+METRICS = (*FRACTIONS, "latency_ms", "macs", "params")
 """What a search may look at; and latency_ms@LANE."""
+FOREIGN: Mapping[TaskName, tuple[str, ...]] = {
+    "segmentation": ("label_smoothing",),
+    "classification": ("loss_stride", "hardest_fraction"),
+}
+"""Settings of training that mean nothing for a task."""
 DEFAULT_LANE = "default"
 LaneName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=30)]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -278,6 +283,29 @@ class Recipe(Settings):
         limited = isinstance(self.space, NetworkSettings) and self.space.memory_limit_bytes is not None
         if limited and self.training is not None and self.training.augmentation.crop is None:
             raise ValueError("space.memory_limit_bytes needs training.augmentation.crop, got null: memory goes with it")
+        return self
+
+    @property
+    def task(self) -> TaskName | None:
+        """What the networks are for; None: there are none."""
+        return None if self.data is None else self.data.task
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        task = self.task
+        if task is None or self.data is None or not isinstance(self.space, NetworkSettings):
+            return self
+        which = f"{task}, which data {self.data.name} is for"
+        if task not in self.space.tasks:
+            raise ValueError(f"space {self.space.name} has no networks for {which}: take space hrnas, or other data")
+        for name in (objective.name for objective in self.objectives):
+            if name in FRACTIONS and name not in METRICS_OF[task]:
+                known = " or ".join(METRICS_OF[task])
+                raise ValueError(f"objectives.{name} is not measured for {which}: take {known}")
+        for section, settings in (("training", self.training), ("retraining", self.retraining)):
+            for name in FOREIGN[task] if settings is not None else ():
+                if (given := getattr(settings, name)) != OptimisationSettings.model_fields[name].default:
+                    raise ValueError(f"{section}.{name} means nothing for {which}, got {given}: leave it out")
         return self
 
     @model_validator(mode="after")

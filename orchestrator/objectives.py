@@ -53,6 +53,7 @@ class Objective:
 OBJECTIVES = {
     "miou": Objective("miou", maximised=True, unit="fraction", ideal=1.0, reference=0.0),
     "accuracy": Objective("accuracy", maximised=True, unit="fraction", ideal=1.0, reference=0.0),
+    "top5": Objective("top5", maximised=True, unit="fraction", ideal=1.0, reference=0.0),
     "latency_ms": Objective("latency_ms", maximised=False, unit="ms", ideal=0.0, reference=1e3),
     "macs": Objective("macs", maximised=False, unit="multiply-adds", ideal=0.0, reference=1e12),
     "params": Objective("params", maximised=False, unit="parameters", ideal=0.0, reference=1e9),

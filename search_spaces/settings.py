@@ -13,6 +13,8 @@ TaskName = Literal["segmentation", "classification"]
 """What networks are for."""
 METRICS_OF: Mapping[TaskName, tuple[str, ...]] = {"segmentation": ("miou",), "classification": ("accuracy", "top5")}
 """What can be sought in a task's networks, fractions all of them; they are compared by the first."""
+FRACTIONS = tuple(metric for metrics in METRICS_OF.values() for metric in metrics)
+"""All metrics that say how often networks are right."""
 
 
 class Settings(BaseModel):

@@ -27,14 +27,12 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from search_spaces.base import Genotype, InvalidGenotype, Json, Violation
 from search_spaces.data.settings import DataError, expand_root
-from search_spaces.settings import Settings
+from search_spaces.settings import FRACTIONS, Settings
 
 ISLAND = "table"
 """The name of a table's only island."""
 
-RANGES = {"accuracy": (0.0, 1.0), "miou": (0.0, 1.0), "macs": (0.0, math.inf), "params": (0.0, math.inf)} | {
-    "latency_ms": (0.0, math.inf)
-}
+RANGES = dict.fromkeys(FRACTIONS, (0.0, 1.0)) | dict.fromkeys(("macs", "params", "latency_ms"), (0.0, math.inf))
 """Least and largest value by metric; any other metric is only finite."""
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from search_spaces.base import NetworkSpace
+from search_spaces.data.classification import ClassificationData, ClassificationSplit
 from search_spaces.data.segmentation import SegmentationData
 from search_spaces.data.settings import SyntheticSettings
 from search_spaces.data.synthetic import load_synthetic
@@ -17,6 +19,7 @@ from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.settings import TaskName
 from search_spaces.supernet import Supernet, Weights, shared_name
 
 
@@ -32,7 +35,7 @@ def small_space(layers: int = 4, filters: int = 2, **settings: object) -> Hyctas
     return HyctasSpace(HyctasSettings(layers=layers, filters=filters, **settings), scenes().n_classes)  # type: ignore[arg-type]
 
 
-def small_hrnas(**settings: Any) -> HrnasSpace:
+def small_hrnas(task: TaskName = "segmentation", **settings: Any) -> HrnasSpace:
     """An HR-NAS space of small networks for the classes of `scenes`, with islands of one and of three branches."""
     modules = [
         {"blocks": [1], "channels": [4]},
@@ -41,7 +44,28 @@ def small_hrnas(**settings: Any) -> HrnasSpace:
     ]
     small = {"branches": (1, 3), "stem": (3, 4), "modules": modules, "expansion": 2}
     transformer = {"tokens": 5, "size": 3, **settings.pop("transformer", {})}
-    return HrnasSpace(HrnasSettings(**{**small, **settings, "transformer": transformer}), scenes().n_classes)
+    document = {**small, **settings, "transformer": transformer}
+    return HrnasSpace(HrnasSettings(**document), scenes().n_classes, task=task)
+
+
+def plain_images(count: int, size: tuple[int, int] = (16, 16), seed: int = 0) -> tuple[Tensor, Tensor]:
+    """uint8 images (count, 3, *size), noise around the colour of their class, and the class of each, red to blue."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    colours = 100 + 100 * np.eye(3)[labels]
+    noise = rng.integers(-60, 56, (count, 3, *size))
+    return torch.from_numpy((colours[:, :, None, None] + noise).astype(np.uint8)), torch.from_numpy(labels)
+
+
+def plain_split(count: int, seed: int = 0) -> ClassificationSplit:
+    images, labels = plain_images(count, seed=seed)
+    return ClassificationSplit(images, labels, tuple(f"{seed}-{index}" for index in range(count)), f"{seed:016x}")
+
+
+@cache
+def colours() -> ClassificationData:
+    """24 training and 9 validation images of three classes, which a few steps of training tell apart."""
+    return ClassificationData(plain_split(24), plain_split(9, 1), partial(plain_split, 6, 2), ("red", "green", "blue"))
 
 
 def awake(supernet: Supernet) -> Supernet:

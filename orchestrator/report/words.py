@@ -9,6 +9,7 @@ COLOURS = OKABE_ITO
 LABELS = {
     "miou": "mIoU",
     "accuracy": "accuracy",
+    "top5": "top-5 accuracy",
     "latency_ms": "latency (ms)",
     "macs": "multiply-adds",
     "params": "parameters",

@@ -15,10 +15,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from search_spaces.data.decode import Storage, decode
+from search_spaces.data.decode import decode
 from search_spaces.data.files import Labels, hold_out, pairs_in
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import Ade20kSettings, DataError, expand_root
+from search_spaces.data.storage import Storage
 
 _LABELS = Labels({0: IGNORE} | {value: value - 1 for value in range(1, 151)}, "0 to 150")
 

@@ -10,10 +10,11 @@ import json
 from functools import partial
 from pathlib import Path
 
-from search_spaces.data.decode import Storage, decode
+from search_spaces.data.decode import decode
 from search_spaces.data.files import Labels, Pair, pairs_in
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import CamvidSettings, DataError, expand_root
+from search_spaces.data.storage import Storage
 
 
 def load_camvid(settings: CamvidSettings, storage: Storage) -> SegmentationData:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from search_spaces.data.decode import Storage, decode
+from search_spaces.data.decode import decode
 from search_spaces.data.files import Labels, Pair, hold_out, pairs_in
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import CityscapesSettings, expand_root
+from search_spaces.data.storage import Storage
 
 CLASS_OF_ID = {
     7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",

@@ -79,7 +79,7 @@ def read_pair(pair: Pair, labels: Labels) -> tuple[Pixels, Pixels]:
     Raises:
         DataError: a file is unreadable, or a label value is not allowed.
     """
-    image, values = _read(pair.image, "RGB"), _read(pair.label, None)
+    image, values = read_pixels(pair.image, "RGB"), read_pixels(pair.label, None)
     classes, allowed = labels.table()
     if not allowed[values].all():
         wrong = values[~allowed[values]].min()
@@ -109,13 +109,13 @@ def in_words(size: tuple[int, int]) -> str:
     return f"{size[0]} pixels high and {size[1]} wide"
 
 
-def _read(path: Path, mode: str | None) -> Pixels:
+def read_pixels(path: Path, mode: str | None) -> Pixels:
     """The pixels of an image file, (h, w, 3) for mode RGB, else (h, w) values."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert(mode) if mode else image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): copy it again, or remove the pair") from error
+        raise DataError(f"{path} cannot be read as an image ({error}): copy it again, or remove it") from error
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
@@ -123,7 +123,7 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
         with Image.open(path) as image:
             return (image.height, image.width), image.mode
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): copy it again, or remove the pair") from error
+        raise DataError(f"{path} cannot be read as an image ({error}): copy it again, or remove it") from error
 
 
 def _named(folder: Path, pattern: str) -> dict[str, Path]:

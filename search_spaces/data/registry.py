@@ -7,10 +7,12 @@ from typing import Any
 
 from search_spaces.data.ade20k import load_ade20k
 from search_spaces.data.camvid import load_camvid
+from search_spaces.data.cifar10 import load_cifar10
 from search_spaces.data.cityscapes import load_cityscapes
-from search_spaces.data.decode import Storage
+from search_spaces.data.folder import load_folder
 from search_spaces.data.images import ImageData
 from search_spaces.data.settings import DataSettings
+from search_spaces.data.storage import Storage
 from search_spaces.data.synthetic import load_synthetic
 
 LOADERS: dict[str, Callable[[Any, Storage], ImageData]] = {
@@ -18,6 +20,8 @@ LOADERS: dict[str, Callable[[Any, Storage], ImageData]] = {
     "camvid": load_camvid,
     "cityscapes": load_cityscapes,
     "ade20k": load_ade20k,
+    "folder": load_folder,
+    "cifar10": load_cifar10,
 }
 """Each takes the settings of its own name."""
 

@@ -103,8 +103,48 @@ class Ade20kSettings(Settings):
     """Which ones."""
 
 
+class FolderSettings(Settings):
+    """Images in a folder for each class, as ImageNet: `train/CLASS/*.jpg`, `val/CLASS/*.jpg`."""
+
+    task: ClassVar[TaskName] = "classification"
+    name: Literal["folder"] = "folder"
+    root: str = "${ARCHIPELAGO_DATA:-data}/imagenet"
+    """Folder that holds `train` and the other splits."""
+    size: Size = (224, 224)
+    """(height, width) of the images: each is resized until it covers that, and its middle is taken."""
+    validation: str | None = None
+    """Sub-folder with the search's validation, if there is one besides `test`; null: a share of `train` is held out."""
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of each class in `train` that is held out where `validation` is null; one image at least."""
+    holdout_seed: NonNegativeInt = 0
+    """Which images."""
+    test: str = "val"
+    """Sub-folder with the images of the final numbers; nothing looks at them before."""
+
+    @model_validator(mode="after")
+    def _distinct_splits(self) -> Self:
+        splits = [split for split in ("train", self.validation, self.test) if split is not None]
+        if len(set(splits)) != len(splits):
+            raise ValueError(f"train, validation and test must be distinct folders, got {', '.join(splits)}")
+        return self
+
+
+class Cifar10Settings(Settings):
+    """CIFAR-10: images in `train/CLASS` and `test/CLASS`, or else the binary batches of its authors."""
+
+    task: ClassVar[TaskName] = "classification"
+    name: Literal["cifar10"] = "cifar10"
+    root: str = "${ARCHIPELAGO_DATA:-data}/cifar10"
+    """Folder that holds `train` and `test`, or `cifar-10-batches-bin`."""
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of each class's training images that is held out as the search's validation."""
+    holdout_seed: NonNegativeInt = 0
+    """Which ones."""
+
+
 DataSettings = Annotated[
-    SyntheticSettings | CamvidSettings | CityscapesSettings | Ade20kSettings, Field(discriminator="name")
+    SyntheticSettings | CamvidSettings | CityscapesSettings | Ade20kSettings | FolderSettings | Cifar10Settings,
+    Field(discriminator="name"),
 ]
 """`data:` of a recipe; `name` says which data set."""
 

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from search_spaces.data.decode import Storage
 from search_spaces.data.images import image_digest, split_fingerprint
 from search_spaces.data.scenes import CLASSES, draw_scene
 from search_spaces.data.segmentation import SegmentationData, SegmentationSplit
 from search_spaces.data.settings import SyntheticSettings
+from search_spaces.data.storage import Storage
 
 _SPLITS = ("train", "validation", "test")
 

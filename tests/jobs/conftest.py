@@ -60,6 +60,13 @@ TINY_HRNAS: Mapping[str, Any] = {
         "transformer": {"tokens": 4, "size": 4},
     },
 }
+TINY_IMAGES: Mapping[str, Any] = {
+    **TINY_HRNAS,
+    "data": {"name": "cifar10", "root": "${ARCHIPELAGO_DATA:-../shared/data}/cifar10/cifar-10-batches-bin"},
+    "training": {"steps": 8, "batch_size": 8},
+    "objectives": [{"name": "accuracy"}, {"name": "macs", "reference": 1e7}],
+}
+"""On 450 real images: needs the fixture `shared_data`."""
 
 
 class CommandLine:

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 
 from orchestrator.sealed import seal
-from tests.jobs.conftest import TINY, TOY, CommandLine
+from tests.jobs.conftest import TINY, TINY_IMAGES, TOY, CommandLine
 from tests.search_spaces.data.layouts import save, write_camvid
 
 
@@ -152,6 +152,12 @@ def test_mistake_in_a_recipe(archipelago: CommandLine, overrides: list[str], sen
             "objectives=[{name: miou}, {name: macs, at_most: 1000}]",
             "objectives.macs.at_most 1000: no architecture of island branches-1 is within",
         ),
+        (
+            "data={name: cifar10}",
+            "space hyctas has no networks for classification, which data cifar10 is for: take space hrnas, or other",
+        ),
+        ("objectives=[{name: accuracy}]", "objectives.accuracy is not measured for segmentation, .*: take miou"),
+        ("training.label_smoothing=0.1", "training.label_smoothing means nothing for segmentation, .*, got 0.1: leave"),
         ("space={name: hrnas, memory_limit_bytes: 1000}", "space.memory_limit_bytes needs training.augmentation.crop"),
         ("space.memory_limit_bytes=1000", "space.memory_limit_bytes needs training.augmentation.crop"),
         ("data={name: camvid, root: /nowhere}", "/nowhere/classes.json is missing: mend data.root"),
@@ -163,6 +169,21 @@ def test_mistake_in_a_recipe(archipelago: CommandLine, overrides: list[str], sen
 def test_mistake_in_a_recipe_with_networks(archipelago: CommandLine, overrides: str, sentence: str) -> None:
     check(archipelago("search", archipelago.recipe(TINY), "--in-process", "--set", overrides), sentence)
     assert not list(archipelago.store.glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("objectives=[{name: miou}]", "objectives.miou is not measured for classification, .*: take accuracy or top5"),
+        ("training.loss_stride=2", "training.loss_stride means nothing for classification, .*, got 2: leave it out"),
+        ("data.root=/nowhere", "/nowhere holds neither train and test nor cifar-10-batches-bin: mend data.root"),
+        ("data={name: folder, root: /nowhere}", "/nowhere/train is not a folder: mend data.root"),
+        ("data={name: folder, validation: val}", "data: train, validation and test must be distinct folders"),
+    ],
+)
+def test_mistake_in_a_recipe_for_classification(archipelago: CommandLine, overrides: str, sentence: str) -> None:
+    recipe = archipelago.recipe(TINY_IMAGES)
+    check(archipelago("search", recipe, "--in-process", "--set", overrides), sentence)
 
 
 def test_memory_limit_that_nothing_fits(archipelago: CommandLine) -> None:

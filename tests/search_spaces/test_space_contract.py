@@ -43,6 +43,8 @@ HRNAS: dict[str, dict[str, Any]] = {
     "hrnas-convolutions": {"kernels": (3,), "branches": (2, 1, 3), "transformer": {"tokens": 0}},
     "hrnas-any-number": {"parts": None, "branches": (3,), "transformer": {"positions_in": "both"}},
     "hrnas-learned-positions": {"transformer": {"positions": "learned"}},
+    "hrnas-of-images": {"task": "classification"},
+    "hrnas-of-images-with-a-head": {"task": "classification", "head_channels": 6, "branches": (3, 2)},
 }
 NETWORKS: dict[str, Callable[[], NetworkSpace[Any]]] = {
     **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
@@ -240,7 +242,8 @@ def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int])
         assert cost.params == sum(parameter.numel() for parameter in network.parameters())
         assert counter.costs(program, (1, 3, *size))[program.output].shape == logits.shape
         stride = 8 if name in HYCTAS and space.settings.model_type == 0 else 4
-        assert logits.shape == (1, space.classes, *(-(-length // stride) for length in size))
+        pixels = () if "of-images" in name else tuple(-(-length // stride) for length in size)
+        assert logits.shape == (1, space.classes, *pixels)
 
 
 @pytest.mark.parametrize("name", SMALL)

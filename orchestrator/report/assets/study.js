@@ -28,7 +28,7 @@ const escaped = text => String(text).replaceAll("&", "&amp;").replaceAll("<", "&
 
 function quantity(metric, value) {
   if (value == null) return "–";
-  if (metric === "miou" || metric === "accuracy") return value.toFixed(4);
+  if (["miou", "accuracy", "top5"].includes(metric)) return value.toFixed(4);
   for (const [factor, prefix] of [[1e9, " G"], [1e6, " M"], [1e3, " k"], [1, ""]])
     if (Math.abs(value) >= 0.9995 * factor || !prefix) {
       const scaled = value / factor, large = Math.abs(scaled);

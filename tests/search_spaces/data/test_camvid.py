@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces.data.decode import Storage
 from search_spaces.data.registry import load
 from search_spaces.data.segmentation import IGNORE, SegmentationData
 from search_spaces.data.settings import CamvidSettings, DataError
+from search_spaces.data.storage import Storage
 from tests.search_spaces.data.layouts import CAMVID_CLASSES, picture, quarters, save, write_camvid
 
 
@@ -155,8 +155,8 @@ def in_two_splits(root: Path) -> None:
             r"seqB_val_1.jpg is 16 pixels high and 26 wide, but .*: all images of a split must be of one",
         ),
         (colour_label, r"seqA_train_0.png has pixels of mode RGB; a label must have one byte per pixel"),
-        (truncated_image, r"seqA_train_0.jpg cannot be read as an image \(.*\): copy it again, or remove the pair"),
-        (truncated_label, r"seqA_train_0.png cannot be read as an image \(.*\): copy it again, or remove the pair"),
+        (truncated_image, r"seqA_train_0.jpg cannot be read as an image \(.*\): copy it again, or remove it"),
+        (truncated_label, r"seqA_train_0.png cannot be read as an image \(.*\): copy it again, or remove it"),
         (no_image, r"seqA_train_0.jpg cannot be read as an image \(cannot identify"),
         (in_two_splits, r"seqA_val_0 is in validation and in test: keep it in one of them"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import Operation
 from search_spaces.complexity import step_cost
-from search_spaces.hrnas.blocks import Classifier, Concatenation, SearchingBlock, Sum
+from search_spaces.hrnas.blocks import Classifier, Concatenation, ImageClassifier, SearchingBlock, Sum
 from search_spaces.hrnas.settings import TransformerSettings
 
 SMALL = TransformerSettings(size=4)
@@ -83,3 +83,15 @@ def test_classifying_branches_apart_is_classifying_their_concatenation() -> None
     kernel = torch.cat([conv.weight for conv in classifier.branch.values()], dim=1)
     together = nn.functional.conv2d(Concatenation()(like, feature(), low), kernel, classifier.bias)
     torch.testing.assert_close(classifier(like, feature(), low), together)
+
+
+def test_an_image_is_classified_by_the_mean_of_all_branches_concatenated() -> None:
+    sizes = {0: (4, 16, 24), 1: (6, 8, 12), 3: (9, 2, 3)}
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(2, *size, generator=generator) for size in sizes.values()]
+    classifier = ImageClassifier({name: size[0] for name, size in sizes.items()}, 5)
+    nn.init.normal_(classifier.bias)
+    together = Concatenation()(features[0], *features)
+    weight = torch.cat([branch.weight for branch in classifier.branch.values()], dim=1)  # type: ignore[misc]
+    expected = nn.functional.linear(together.mean((2, 3)), weight, classifier.bias)
+    torch.testing.assert_close(classifier(*features), expected)

@@ -12,12 +12,14 @@ from orchestrator.config import Recipe
 from orchestrator.evaluation.tabular import TabularEvaluatorFactory
 from orchestrator.evaluation.toy import ToyEvaluatorFactory
 from orchestrator.protocols import CandidateEvaluator, EvaluatorFactory
+from search_spaces.apart import ApartSpace
 from search_spaces.base import NetworkSpace, SearchSpace
 from search_spaces.data.images import ImageData
 from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.settings import NetworkSettings
 from search_spaces.tabular import TabularSettings, TabularSpace, read_table
 from search_spaces.toy import ToySettings, ToySpace
 
@@ -38,7 +40,7 @@ def make_space(recipe: Recipe) -> SearchSpace[Any]:
 
 
 def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
-    """The recipe's space with its networks, which predict `classes` classes."""
+    """The recipe's space with its networks, which predict `classes` classes; `make_supernet_space` is for weights."""
     assert recipe.training is not None, "the recipe has no training: see Recipe"
     height, width = recipe.training.augmentation.crop or (512, 1024)  # a memory limit needs a crop: see Recipe
     shape = (recipe.training.batch_size, 3, height, width)
@@ -48,6 +50,23 @@ def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
         case HrnasSettings():
             return HrnasSpace(recipe.space, classes, shape, recipe.data.task if recipe.data else "segmentation")
     raise AssertionError(f"space {recipe.space.name} has no networks")
+
+
+def make_island_space(recipe: Recipe, island: str, classes: int) -> NetworkSpace[Any]:
+    """The recipe's space with one of its islands alone."""
+    assert isinstance(recipe.space, NetworkSettings)
+    branches = (recipe.space.branches[recipe.space.islands.index(island)],)
+    only = recipe.space.model_copy(update={"branches": branches})
+    return make_network_space(recipe.model_copy(update={"space": only}), classes)
+
+
+def make_supernet_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
+    """The recipe's space, whose operations name the study's weights: those of all islands, or of each its own."""
+    assert recipe.training is not None
+    space = make_network_space(recipe, classes)
+    if not recipe.training.island_steps:
+        return space
+    return ApartSpace(space, {island: make_island_space(recipe, island, classes) for island in space.islands})
 
 
 def load_data(recipe: Recipe) -> ImageData:
@@ -76,7 +95,7 @@ class NetworkEvaluatorFactory:
 
         torch.set_num_threads(self.recipe.workers.threads)
         data = load_data(self.recipe)
-        space = make_network_space(self.recipe, data.n_classes)
+        space = make_supernet_space(self.recipe, data.n_classes)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return NetworkEvaluator(
             space,

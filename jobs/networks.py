@@ -11,7 +11,7 @@ import torch
 
 from infra.exported import OUTPUTS, NetworkDescription, Output, StandaloneNetwork
 from infra.weights import load_weights
-from jobs.composition import load_data, make_network_space
+from jobs.composition import load_data, make_network_space, make_supernet_space
 from jobs.recipe_file import changed
 from jobs.retrain import retraining_space, trials
 from jobs.selection import name_of, named
@@ -83,7 +83,8 @@ class StudyNetworks:
         assert isinstance(event.result, Measurement)
         space = make_network_space(self.recipe, self.data.n_classes)
         architecture = space.decode(event.candidate.island, event.candidate.genotype)
-        made = _Made(event, architecture, space, space, digest, event.result.metrics, None)
+        weights_of = make_supernet_space(self.recipe, self.data.n_classes)
+        made = _Made(event, architecture, space, weights_of, digest, event.result.metrics, None)
         return self._finished(made, output)
 
     def retrained_network(self, name: str, seed: int | None = None, output: Output = "logits") -> CandidateNetwork:

@@ -23,7 +23,7 @@ import torch
 
 from infra.file_store import FileStore
 from infra.weights import save_weights
-from jobs.composition import load_data, make_evaluator_factory, make_network_space, make_space
+from jobs.composition import load_data, make_evaluator_factory, make_network_space, make_space, make_supernet_space
 from jobs.progress import Display
 from jobs.search import check_limits_of, make_pool
 from jobs.study import Study
@@ -40,9 +40,11 @@ from orchestrator.protocols import PoolExhausted
 from orchestrator.randomness import generator
 from orchestrator.records import Candidate, Failure, Measurement, Outcome
 from orchestrator.study import create_study
+from search_spaces.apart import ApartSpace, own_copies
 from search_spaces.base import NetworkSpace, Program, Step
 from search_spaces.complexity import ComplexityCounter, Shape
 from search_spaces.supernet import Weights
+from search_spaces.training.settings import TrainingSettings
 from search_spaces.training.trainer import SupernetTrainer
 
 WARM_STEPS = 3
@@ -82,7 +84,7 @@ def foresee(recipe: Recipe, display: Display, address: str | None, in_process: b
         workers=1 if in_process else recipe.workers.count or trial.workers,
         training_workers=recipe.training.workers if recipe.training else 1,
         candidates=number,
-        training_s=step_s * recipe.training.steps if recipe.training else 0.0,
+        training_s=step_s * _steps(recipe.training, len(islands)) if recipe.training else 0.0,
         start_s=trial.start_s,
         accuracy_s=number * trial.accuracy_s * shared,
         latency_s=number * (trial.latency_s + missing_s),
@@ -106,7 +108,14 @@ def _training(recipe: Recipe) -> tuple[float, dict[str, np.ndarray]]:
     while steps < LEAST_STEPS or (time.monotonic() - began_s < MEASURED_S and steps < recipe.training.steps):
         trainer.train_step()
         steps += 1
-    return (time.monotonic() - began_s) / steps, trainer.weights()
+    step_s, supernet = (time.monotonic() - began_s) / steps, make_supernet_space(recipe, data.n_classes)
+    weights = trainer.weights()
+    return step_s, own_copies(supernet, weights) if isinstance(supernet, ApartSpace) else weights
+
+
+def _steps(training: TrainingSettings, islands: int) -> int:
+    """Of the supernet for all islands, and for each alone."""
+    return training.steps + islands * training.island_steps
 
 
 def _miniature(recipe: Recipe) -> Recipe:

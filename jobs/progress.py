@@ -125,7 +125,7 @@ def duration(seconds: float | None) -> str:
 def _training_table(progress: TrainingProgress) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row(
-        "training the supernet",
+        _training_words(progress),
         ProgressBar(progress.steps, progress.step, width=20),
         f"{progress.step}/{progress.steps}",
         f"loss {progress.loss:.3f}",
@@ -136,9 +136,13 @@ def _training_table(progress: TrainingProgress) -> RenderableType:
 
 def _training_line(progress: TrainingProgress) -> str:
     return (
-        f"training the supernet: step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
+        f"{_training_words(progress)}: step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
         f"{duration(progress.left_s)} left"
     )
+
+
+def _training_words(progress: TrainingProgress) -> str:
+    return "training the supernet" + (f" for {progress.island}" if progress.island else "")
 
 
 def _trials_table(trials: Mapping[str, TrainingProgress]) -> RenderableType:

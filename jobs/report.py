@@ -93,7 +93,9 @@ def _facts(study: Study, recipe: Recipe) -> dict[str, str]:
         facts["data"] = recipe.data.name
     if recipe.training is not None:
         digest = read_weights(study.store, study.name)
-        facts["supernet"] = f"{recipe.training.steps:,} steps, " + (
+        more = recipe.training.island_steps
+        alone = f"and {more:,} for each island alone, " if more else ""
+        facts["supernet"] = f"{recipe.training.steps:,} steps, {alone}" + (
             f"weights {digest[:12]}" if digest else "in training"
         )
     facts["sampler"] = f"{sampler.name}, population {sampler.population_size}, seed {recipe.seed}"

@@ -4,6 +4,11 @@
 <study>/weights/<digest>.safetensors      checkpoints and, at the end, the weights that are searched
 <study>/weights.json                      the digest of the latter
 
+and, where each island is trained further alone (`training.island_steps`):
+
+<study>/training.json                     the digest of the weights that all islands begin with; it stays
+<study>/training/<island>/HEAD, .json     the same for the island
+
 In this process, or in one or several on Ray; the first of them writes, all of them resume from what it wrote.
 """
 
@@ -17,15 +22,23 @@ import numpy as np
 import torch
 
 from infra.weights import load_weights, save_weights
-from jobs.checkpoints import Checkpoints, train_to_end
 from jobs.composition import load_data, make_network_space
+from jobs.fine_tuning import FineTuning, Process, forget, keep_digest, read_digest, trained
 from orchestrator.config import Recipe
 from orchestrator.protocols import Store, StoreError
 from orchestrator.study import StudyMissing, read_study, read_weights, record_weights
+from search_spaces.apart import brought_together
+from search_spaces.data.images import ImageData
+from search_spaces.supernet import Weights
 from search_spaces.training.endings import TrainingStopped
 from search_spaces.training.ranks import ALONE, Ranks
 from search_spaces.training.settings import TrainingProgress, TrainingSettings
 from search_spaces.training.trainer import SupernetTrainer
+
+
+def shared_place(study: str) -> str:
+    """The beginning of a training's keys in the store: of that for all islands."""
+    return f"{study}/training"
 
 
 def check_place(training: TrainingSettings, in_process: bool) -> None:
@@ -95,26 +108,50 @@ class SupernetTraining:
             DataError: the data set is missing or broken.
             StoreError: the store cannot be read or written here.
         """
+        self._check_store()
+        if read_weights(self.store, self.recipe.study) is not None:
+            return
+        assert self.recipe.training is not None
+        data, process = load_data(self.recipe), Process(device, on_progress, stop, ranks, saved)
+        if not self.recipe.training.island_steps:
+            self._train(data, process, self._record)
+        elif (shared := self._shared(data, process)) is not None:
+            self._train_islands(data, process, shared)
+
+    def _train(self, data: ImageData, process: Process, record: Callable[[str], None]) -> dict[str, np.ndarray] | None:
+        """The weights that all islands share; None: it was stopped."""
+        recipe = self.recipe
+        assert recipe.training is not None
+        space = make_network_space(recipe, data.n_classes)
+        trainer = SupernetTrainer(space, data, recipe.training, recipe.seed, process.device, process.ranks)
+        return trained(trainer, self.store, recipe.study, shared_place(recipe.study), process, record)
+
+    def _shared(self, data: ImageData, process: Process) -> dict[str, np.ndarray] | None:
+        """The same, from the store if it has them, where they are what islands begin with."""
+        place = shared_place(self.recipe.study)
+        if (known := read_digest(self.store, place)) is not None:
+            return load_weights(self.store, self.recipe.study, known)
+        return self._train(data, process, lambda digest: keep_digest(self.store, place, digest))
+
+    def _train_islands(self, data: ImageData, process: Process, shared: Weights) -> None:
+        """All processes train the same island at a time, so that none reads what another one is about to write."""
         recipe, store = self.recipe, self.store
         assert recipe.training is not None
-        self._check_store()
-        if read_weights(store, recipe.study) is not None:
-            return
-        data = load_data(recipe)
-        space = make_network_space(recipe, data.n_classes)
-        trainer = SupernetTrainer(space, data, recipe.training, recipe.seed, device, ranks)
-        checkpoints = Checkpoints(store, recipe.study, f"{recipe.study}/training")
-        if (state := checkpoints.newest()) is not None:
-            trainer.restore(state)
+        islands = make_network_space(recipe, data.n_classes).islands
+        places = {island: f"{shared_place(recipe.study)}/{island}" for island in islands}
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for island, place in places.items():
+            tuned = FineTuning(recipe, store, data, island, recipe.training.island_steps, place)(shared, process)
+            if tuned is None:
+                return
+            found[island] = tuned
+        if process.ranks.rank == 0:
+            self._record(save_weights(store, recipe.study, brought_together(found)))
+            for place in places.values():
+                forget(store, recipe.study, place)
 
-        def save() -> None:
-            if ranks.rank == 0:
-                checkpoints.save(trainer.step, trainer.checkpoint())
-                saved()
-
-        if train_to_end(trainer, on_progress, stop, save) and ranks.rank == 0:
-            record_weights(store, recipe.study, save_weights(store, recipe.study, trainer.weights()))
-            checkpoints.clear()
+    def _record(self, digest: str) -> None:
+        record_weights(self.store, self.recipe.study, digest)
 
     def _check_store(self) -> None:
         """Finds out whether this is the store that the driver sees."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from infra.weights import load_weights
-from jobs.composition import load_data, make_network_space
-from jobs.fine_tuning import fine_tuned
+from jobs.composition import load_data, make_network_space, make_supernet_space
+from jobs.fine_tuning import FineTuning, Process
 from jobs.progress import Display
 from jobs.retrain import overridden, retrain, tell_mlflow, trials
 from jobs.scoring import shared_scores
@@ -25,15 +25,18 @@ from jobs.study import Study
 from jobs.tables import StudyReport
 from orchestrator.archive import front
 from orchestrator.config import Recipe
+from orchestrator.protocols import Store
 from orchestrator.retraining import Retrained, Trial
 from orchestrator.study import read_weights
 from orchestrator.trust import SEARCH, Evidence, Network, write_evidence
-from search_spaces.base import NetworkSpace, architecture_id
+from search_spaces.apart import part_of
+from search_spaces.base import NetworkSpace, architecture_id, digest
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.images import ImageData
 from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.distortions import DISTORTIONS
 from search_spaces.supernet import Weights
+from search_spaces.training.endings import TrainingStopped
 
 ALL_IMAGES = "all training images"
 """BatchNorm recalibrated on all of them."""
@@ -98,8 +101,9 @@ def gather(
     signals = Stop()
     with signals.listening():
         display.say(f"scoring {len(subjects)} networks with shared weights")
-        shared = dict(_shared(study, recipe, space, data, weights, subjects, plan, display, signals))
-        noise = _noise(recipe, space, data, weights, subjects)
+        supernet = make_supernet_space(recipe, data.n_classes)
+        shared = dict(_shared(study, recipe, supernet, data, weights, subjects, plan, display, signals))
+        noise = _noise(recipe, supernet, data, weights, subjects)
         wanted = _trials(recipe, data, subjects, plan.seeds)
         names = {architecture_id(one.architecture): one.name for one in reversed(subjects)}
         results = retrain(
@@ -116,10 +120,10 @@ def gather(
 
 
 def _weights(study: Study) -> Weights:
-    digest = read_weights(study.store, study.name)
-    if digest is None:
+    found = read_weights(study.store, study.name)
+    if found is None:
         raise ValueError(f"study {study.name} has no weights yet: go on with it by `archipelago resume {study.name}`")
-    return load_weights(study.store, study.name, digest)
+    return load_weights(study.store, study.name, found)
 
 
 # ---- which networks
@@ -204,14 +208,41 @@ def _shared(
     if plan.fine_tuning_steps:
         scores: dict[int, float] = {}
         for island in space.islands:
-            tuned = fine_tuned(recipe, study.store, data, weights, island, plan.fine_tuning_steps, display, stop)
+            tuning = _fine_tuning(recipe, study.store, data, island, plan.fine_tuning_steps)
+            tuned = _fine_tuned(tuning, weights, display, stop)
             places = [place for place, one in enumerate(subjects) if one.island == island]
-            found = shared_scores(space, {**weights, **tuned}, data, recipe.evaluation, [networks[p] for p in places])
+            found = shared_scores(tuning.space(), tuned, data, recipe.evaluation, [networks[p] for p in places])
             scores |= dict(zip(places, found, strict=True))
         yield FINE_TUNED, [scores[place] for place in range(len(subjects))]
     for name in plan.also:
         other = Study.at(name, study.store.where)
-        yield name, shared_scores(space, _weights(other), data, recipe.evaluation, networks)
+        theirs = make_supernet_space(StudyReport.read(other).recipe, data.n_classes)
+        yield name, shared_scores(theirs, _weights(other), data, recipe.evaluation, networks)
+
+
+def _fine_tuning(recipe: Recipe, store: Store, data: ImageData, island: str, steps: int) -> FineTuning:
+    assert recipe.training is not None
+    name = digest([steps, recipe.training.model_dump(mode="json")])
+    return FineTuning(recipe, store, data, island, steps, f"{recipe.study}/fine-tuned/{island}-{name}")
+
+
+def _fine_tuned(tuning: FineTuning, weights: Weights, display: Display, stop: Callable[[], bool]) -> Weights:
+    """The island's weights.
+
+    Raises:
+        TrainingStopped: `stop` said so.
+    """
+    assert tuning.recipe.training is not None
+    begin = part_of(weights, tuning.island) if tuning.recipe.training.island_steps else weights
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    display.say(f"fine-tuning the supernet for {tuning.island}")
+    with display.training() as show:
+        tuned = tuning(begin, Process(device, show, stop))
+    if tuned is None:
+        raise TrainingStopped(
+            f"stopped while the supernet was fine-tuned for {tuning.island}: the same command goes on"
+        )
+    return tuned
 
 
 def _noise(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from search_spaces.base import Genotype, NetworkSpace, Operation, Program, Step, Violation
+from search_spaces.base import Genotype, NetworkSpace, Operation, Program, Violation
+from search_spaces.marking import marked, unmarked
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,10 @@ class AloneSpace:
 
     def lower(self, architecture: Any, training: bool = False) -> Program:
         """The architecture's program; each operation is marked with its step, so that it names weights of its own."""
-        program = self.space.lower(architecture, training)
-        names: dict[str, str] = {}
-        steps = []
-        for step in program.steps:
-            inputs = tuple(names.get(name, name) for name in step.inputs)
-            operation = Operation(step.operation.name, (*step.operation.arguments, ("step", step.id)))
-            steps.append(Step(operation, inputs))
-            names[step.id] = steps[-1].id
-        return Program(tuple(steps), names[program.output], tuple(names[name] for name in program.auxiliary))
+        return marked(self.space.lower(architecture, training), lambda step: ("step", step.id))
 
     def build(self, operation: Operation) -> nn.Module:
-        return self.space.build(Operation(operation.name, operation.arguments[:-1]))
+        return self.space.build(unmarked(operation))
 
     def shared_names(self, operation: Operation) -> Callable[[str], str]:
         return f"{operation['step']}/{{}}".format

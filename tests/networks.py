@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from search_spaces.apart import ApartSpace
 from search_spaces.base import NetworkSpace
 from search_spaces.data.classification import ClassificationData, ClassificationSplit
 from search_spaces.data.segmentation import SegmentationData
@@ -68,6 +70,13 @@ def colours() -> ClassificationData:
     return ClassificationData(plain_split(24), plain_split(9, 1), partial(plain_split, 6, 2), ("red", "green", "blue"))
 
 
+def apart(whole: Callable[..., NetworkSpace[Any]], branches: tuple[int, ...], **settings: Any) -> ApartSpace:
+    """A space whose islands share no weights, of those that `whole(branches=..., ...)` makes."""
+    space = whole(branches=branches, **settings)
+    parts = zip(space.islands, branches, strict=True)
+    return ApartSpace(space, {island: whole(branches=(count,), **settings) for island, count in parts})
+
+
 def awake(supernet: Supernet) -> Supernet:
     """The supernet as after some training: what starts at a constant is random, gates of attention are open."""
     generator = torch.Generator().manual_seed(1)
@@ -87,7 +96,7 @@ def small_weights(space: NetworkSpace[Any]) -> Weights:
     return weights
 
 
-def by_ends(space: HyctasSpace, seed: int = 0) -> dict[tuple[int, ...], HyctasArchitecture]:
+def by_ends(space: NetworkSpace[HyctasArchitecture], seed: int = 0) -> dict[tuple[int, ...], HyctasArchitecture]:
     """A random architecture for each combination of ends that the space has."""
     rng = np.random.default_rng(seed)
     samples = (space.decode(island, space.sample(island, rng)) for island in space.islands for _ in range(40))

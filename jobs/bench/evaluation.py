@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from infra.stores import STUDIES
 from infra.weights import load_weights
-from jobs.composition import load_data, make_network_space
+from jobs.composition import load_data, make_supernet_space
 from jobs.study import Study
 from orchestrator.evaluation.evaluator import NetworkEvaluator
 from orchestrator.evaluation.executor import Executor
@@ -68,7 +68,7 @@ def evaluation(
         raise typer.BadParameter(f"study {place.name} has no weights yet: finish `archipelago search` first")
     data = load_data(recipe)
     protocol = recipe.evaluation.model_copy(update={"recalibration_images": images, "validation_images": images})
-    space = make_network_space(recipe, data.n_classes)
+    space = make_supernet_space(recipe, data.n_classes)
     evaluator = NetworkEvaluator(
         space, load_weights(place.store, place.name, digest), data, protocol, recipe.latency, device, 2**40
     )

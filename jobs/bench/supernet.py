@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy.stats import kendalltau
 
 from infra.stores import STUDIES, StudyStore, make_store
-from jobs.composition import load_data, make_network_space
+from jobs.composition import load_data, make_network_space, make_supernet_space
 from jobs.progress import Display
 from jobs.recipe_file import load_recipe
 from jobs.scoring import TOGETHER, shared_scores
@@ -51,8 +51,7 @@ def supernet(
     weights = _trained(loaded, make_store(store), Display(console))
     torch.set_num_threads(loaded.training.threads if loaded.training else 1)
     data = load_data(loaded)
-    space = make_network_space(loaded, data.n_classes)
-    result = measure(loaded, space, data, weights, subnets, alone, console.print)
+    result = measure(loaded, data, weights, subnets, alone, console.print)
     if as_json:
         print(json.dumps(result))
     else:
@@ -73,7 +72,6 @@ def _trained(recipe: Recipe, store: StudyStore, display: Display) -> Weights:
 
 def measure(
     recipe: Recipe,
-    space: NetworkSpace[Any],
     data: ImageData,
     weights: Weights,
     subnets: int,
@@ -82,11 +80,14 @@ def measure(
 ) -> dict[str, Any]:
     """The bench's figures, as they are printed with --json."""
     rng = np.random.default_rng(0)
+    space, supernet = make_network_space(recipe, data.n_classes), make_supernet_space(recipe, data.n_classes)
     drawn = {
         island: [space.decode(island, space.sample(island, rng)) for _ in range(subnets)] for island in space.islands
     }
-    scores = {island: shared_scores(space, weights, data, recipe.evaluation, drawn[island]) for island in space.islands}
-    largest = shared_scores(space, weights, data, recipe.evaluation, [space.largest(rng) for _ in range(TOGETHER)])
+    scores = {
+        island: shared_scores(supernet, weights, data, recipe.evaluation, drawn[island]) for island in space.islands
+    }
+    largest = shared_scores(supernet, weights, data, recipe.evaluation, [space.largest(rng) for _ in range(TOGETHER)])
     rows = []
     for index in range(alone):
         island = space.islands[index % len(space.islands)]

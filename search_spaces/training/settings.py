@@ -77,6 +77,11 @@ class TrainingSettings(OptimisationSettings):
     """Share of the loss of random subnets that is the divergence from the largest one's prediction; needs sandwich."""
     warmup_largest_steps: NonNegativeInt = 0
     """First steps, in which the largest subnet is trained alone."""
+    island_steps: NonNegativeInt = 0
+    """Steps for which each island's copy of the weights is then trained further, with its subnets only, before it is
+    searched with that. 0: all islands share one supernet. Source: few-shot NAS (Zhao et al., ICML 2021)."""
+    island_learning_rate_share: PositiveFloat = 0.3
+    """Peak learning rate of those steps, as a share of `learning_rate`; they have no warm-up."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -88,6 +93,18 @@ class TrainingSettings(OptimisationSettings):
                 f"{self.batch_size} and workers {self.workers}"
             )
         return self
+
+    def for_island(self, steps: int) -> TrainingSettings:
+        """What trains weights that are trained already for so many steps more, with one island's subnets."""
+        return self.model_copy(
+            update={
+                "steps": steps,
+                "warmup_steps": 0,
+                "warmup_largest_steps": 0,
+                "island_probabilities": None,
+                "learning_rate": self.learning_rate * self.island_learning_rate_share,
+            }
+        )
 
 
 class RetrainingSettings(OptimisationSettings):
@@ -119,6 +136,8 @@ class TrainingProgress:
     loss: float
     """Of the random subnets, a running mean."""
     left_s: float | None
+    island: str = ""
+    """The island for which alone a supernet is trained further; empty: it is trained for all."""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,18 @@ def test_a_killed_process_changes_no_weight(tmp_path: Path) -> None:
     assert not [key for key in store.list(made.study) if "training" in key], "checkpoints are forgotten"
 
 
+def test_islands_are_trained_by_all_processes_too(tmp_path: Path) -> None:
+    made = recipe(workers=2, steps=3, island_steps=4)
+    whole, store, seen = new_store(tmp_path / "whole", made), new_store(tmp_path / "killed", made), set[str]()
+    supernet_weights(made, whole, lambda progress: seen.add(progress.island), lambda: False)
+    assert "branches-3" in seen
+    job = KilledOnce(SupernetTraining(made, store), tmp_path, rank=1, step=9)  # the second one of the second island
+    train_on_ray(job, 2, 1, None, lambda progress: None, lambda: False)
+    assert read_weights(store, made.study) == read_weights(whole, made.study)
+    alone = (tmp_path / "steps-1").read_text().split()
+    assert alone == [str(step) for step in (*range(1, 10), *range(1, 8))], "three of the second island, then the third"
+
+
 def test_one_process_on_a_cluster_stops_resumes_and_ends_as_in_this_one(tmp_path: Path) -> None:
     made, seen = recipe(steps=120, checkpoint_s=60), list[TrainingProgress]()
     here, there = new_store(tmp_path / "here", made), new_store(tmp_path / "there", made)

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from orchestrator.evaluation.executor import Executor
 from orchestrator.evaluation.modules import StepModules
 from search_spaces.alone import AloneSpace
+from search_spaces.apart import ApartSpace
 from search_spaces.base import IMAGE, Genotype, InvalidGenotype, NetworkSpace, SearchSpace, architecture_id
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.hyctas.space import HyctasSpace
@@ -24,7 +25,7 @@ from search_spaces.subnet import materialise
 from search_spaces.supernet import Supernet, shared_name
 from search_spaces.tabular import TabularSpace
 from search_spaces.toy import ToySpace
-from tests.networks import awake, by_ends, scenes, small_hrnas, small_space, small_weights
+from tests.networks import apart, awake, by_ends, scenes, small_hrnas, small_space, small_weights
 from tests.tables import written_table
 
 HYCTAS: dict[str, dict[str, Any]] = {
@@ -46,9 +47,14 @@ HRNAS: dict[str, dict[str, Any]] = {
     "hrnas-of-images": {"task": "classification"},
     "hrnas-of-images-with-a-head": {"task": "classification", "head_channels": 6, "branches": (3, 2)},
 }
+APART: dict[str, Callable[[], NetworkSpace[Any]]] = {
+    "searching-apart": lambda: apart(small_space, (1, 2, 3), layers=3),
+    "hrnas-apart": lambda: apart(small_hrnas, (1, 3)),
+}
 NETWORKS: dict[str, Callable[[], NetworkSpace[Any]]] = {
     **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
     **{name: lambda settings=settings: small_hrnas(**settings) for name, settings in HRNAS.items()},  # type: ignore[misc]
+    **APART,
 }
 SMALL = [name for name in NETWORKS if name != "searching-published-depth"]
 
@@ -71,9 +77,18 @@ def shallow(name: str) -> NetworkSpace[Any]:
     return small_space(**{**HYCTAS[name], "layers": 3}) if name in HYCTAS else NETWORKS[name]()
 
 
+def whole(space: NetworkSpace[Any]) -> Any:
+    """The space in which islands share their weights."""
+    return space.space if isinstance(space, ApartSpace) else space
+
+
+def is_hyctas(space: NetworkSpace[Any]) -> bool:
+    return isinstance(whole(space), HyctasSpace)
+
+
 def subjects(space: NetworkSpace[Any]) -> list[Any]:
     """Networks of all kinds that the space has."""
-    if isinstance(space, HyctasSpace):
+    if is_hyctas(space):
         return list(by_ends(space).values())
     nothing = [space.decode(island, (0,) * len(space.cardinalities(island))) for island in space.islands]
     return [*samples(space, 2 * len(space.islands)), *nothing, space.largest(np.random.default_rng(0))]
@@ -97,7 +112,7 @@ def samples(space: SearchSpace[Any], count: int, seed: int = 0) -> list[Any]:
 
 def full(space: NetworkSpace[Any]) -> list[Any]:
     """Of each island the network with the last value of every gene, where that is the largest."""
-    if isinstance(space, HyctasSpace):
+    if is_hyctas(space):
         return []
     return [space.decode(name, tuple(values - 1 for values in space.cardinalities(name))) for name in space.islands]
 
@@ -215,7 +230,7 @@ def test_programs_begin_at_the_image_and_end_in_class_logits(name: str) -> None:
         assert space.lower(architecture) == searched
         assert searched.steps[0].inputs == (IMAGE,)
         assert not searched.auxiliary
-        assert len(trained.auxiliary) == (max(architecture.ends) if name in HYCTAS else 0)
+        assert len(trained.auxiliary) == (max(architecture.ends) if is_hyctas(space) else 0)
         assert trained.output == searched.output
         assert {step.id for step in searched.steps} <= {step.id for step in trained.steps}
         read = {source for step in trained.steps for source in step.inputs}
@@ -226,11 +241,12 @@ def test_programs_begin_at_the_image_and_end_in_class_logits(name: str) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (75, 101)], ids=str)
 @pytest.mark.parametrize("name", SMALL)
 def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int]) -> None:
-    space: Any = NETWORKS[name]()
+    space = NETWORKS[name]()
     weights, counter = small_weights(space), ComplexityCounter(space.build)
     architectures = subjects(space)
-    if name in HYCTAS:
-        assert len(architectures) == sum({1: 3, 2: 3, 3: 1}[count] for count in space.settings.branches)
+    settings = whole(space).settings
+    if is_hyctas(space):
+        assert len(architectures) == sum({1: 3, 2: 3, 3: 1}[count] for count in settings.branches)
     for architecture in architectures:
         network = materialise(space, architecture, weights).eval()
         # Of the fused kernels torch does not count the one for CPUs: the plain one multiplies the same matrices.
@@ -241,16 +257,16 @@ def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int])
         assert 2 * cost.macs == flops.get_total_flops()
         assert cost.params == sum(parameter.numel() for parameter in network.parameters())
         assert counter.costs(program, (1, 3, *size))[program.output].shape == logits.shape
-        stride = 8 if name in HYCTAS and space.settings.model_type == 0 else 4
+        stride = 8 if is_hyctas(space) and settings.model_type == 0 else 4
         pixels = () if "of-images" in name else tuple(-(-length // stride) for length in size)
-        assert logits.shape == (1, space.classes, *pixels)
+        assert logits.shape == (1, whole(space).classes, *pixels)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_macs_of_a_batch_are_as_many_times_those_of_an_image(name: str) -> None:
-    space: Any = NETWORKS[name]()
-    program = space.lower(samples(space, len(space.islands))[0])
-    one, five = (space.counter.count(program, (batch, 3, 64, 64)) for batch in (1, 5))
+    space = NETWORKS[name]()
+    program, counter = space.lower(samples(space, len(space.islands))[0]), ComplexityCounter(space.build)
+    one, five = (counter.count(program, (batch, 3, 64, 64)) for batch in (1, 5))
     assert (five.macs, five.activation_elements) == (5 * one.macs, 5 * one.activation_elements)
     assert five.params == one.params
 
@@ -291,7 +307,7 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["searching", "published-type-2", *HRNAS])
+@pytest.mark.parametrize("name", ["searching", "published-type-2", *HRNAS, *APART])
 def test_every_parameter_gets_a_gradient_under_sampling(name: str) -> None:
     """Checked with open gates: what gates of attention that start at 0 let through has no gradient before a step."""
     space = shallow(name)
@@ -335,7 +351,7 @@ def test_shared_tensors_are_as_large_as_the_largest_that_takes_a_part_of_them(na
     space = shallow(name)
     supernet = Supernet(space, torch.Generator().manual_seed(0))
     reached: dict[str, tuple[int, ...]] = {}
-    architectures = [*samples(space, 2400 if name in HYCTAS else 6), *full(space)]
+    architectures = [*samples(space, 2400 if is_hyctas(space) else 6), *full(space)]
     architectures += [space.largest(np.random.default_rng(seed)) for seed in range(20)]
     for operation in dict.fromkeys(
         step.operation for one in architectures for step in space.lower(one, training=True).steps

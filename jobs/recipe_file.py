@@ -7,8 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from jobs.yaml_text import parse_yaml
 from orchestrator.config import Recipe, RecipeError, read_recipe
 
 
@@ -22,9 +21,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     text, where = _read(name)
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # a date without such a day is a ValueError
-        raise RecipeError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+        document = parse_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{where} {error}") from None
     if not isinstance(document, dict):
         raise RecipeError(f"{where} must hold a mapping of sections (study, space, data, ...), got {document!r:.80}")
     for override in overrides:
@@ -70,9 +69,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
             f"--set {override}: write it as key.of.section=VALUE, such as budget.evaluations_per_island=80"
         )
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
+        value = parse_yaml(text)
+    except ValueError:
+        raise RecipeError(f"--set {override:.200}: {text!r:.60} is not a YAML value") from None
     *parents, last = path.split(".")
     place: Any = document
     try:

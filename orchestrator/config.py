@@ -11,7 +11,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -38,6 +37,7 @@ FOREIGN: Mapping[TaskName, tuple[str, ...]] = {
 """Settings of training that mean nothing for a task."""
 DEFAULT_LANE = "default"
 LaneName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=30)]
+Workers = Annotated[int, Field(gt=0, le=10**5)]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SpaceSettings = Annotated[HyctasSettings | HrnasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
 
@@ -86,13 +86,13 @@ class SamplerSettings(Settings):
     random, and each later one knows nothing of the `workers.window` before it. With 64 workers, a window of 128 and
     durations that vary by a quarter it evaluates two and a half times as many candidates in the same time as
     generational at a population of 40, and has found more by then; but less after as many evaluations."""
-    population_size: int = Field(default=40, ge=2)
+    population_size: int = Field(default=40, ge=2, le=10**6)
     """Candidates in a generation; the first generation is random, and so is all of a budget that is no larger."""
     crossover_probability: float = Field(default=0.9, ge=0, le=1)
     """Probability that an offspring mixes two parents, gene by gene."""
     mutation_probability: float = Field(default=0.02, ge=0, le=1)
     """Probability, per gene, that an offspring's gene is drawn anew. At least one gene changes if nothing else did."""
-    tournament_size: int = Field(default=8, ge=1)
+    tournament_size: int = Field(default=8, ge=1, le=10**6)
     """Survivors of which the one of the best rank becomes a parent; more: closer to the front. For nsga2 alone."""
 
     @model_validator(mode="after")
@@ -105,30 +105,30 @@ class SamplerSettings(Settings):
 class BudgetSettings(Settings):
     """How much is searched."""
 
-    evaluations_per_island: PositiveInt = 800
+    evaluations_per_island: int = Field(default=800, gt=0, le=10**8)
     """Candidates of each island. The paper: 40 x 20."""
 
 
 class WorkerSettings(Settings):
     """How the work is spread. `count` changes no result; `window` and `order` do."""
 
-    count: Annotated[PositiveInt | None, BeforeValidator(lambda given: None if given == "auto" else given)] = 2
+    count: Annotated[Workers | None, BeforeValidator(lambda given: None if given == "auto" else given)] = 2
     """Evaluation workers; those that the cluster has no room for join when it has. auto or null: as many as there is
     room for, at any time."""
-    threads: PositiveInt = 1
+    threads: int = Field(default=1, gt=0, le=4096)
     """CPU threads of each worker."""
     gpus_per_worker: NonNegativeFloat = 0
     """GPUs of each worker: a whole number, or the share of one that workers have in common."""
     deadline_s: PositiveFloat | None = None
     """Seconds after which a worker that has not answered is taken for stuck, and ended. null: ten times as long as the
     longest answer so far, and 600 at least."""
-    batch: PositiveInt = 20
+    batch: int = Field(default=20, gt=0, le=10**6)
     """Most candidates that are submitted at once, to be evaluated together; the window allows no more than itself + 1.
     Changes no result."""
     memory_limit_bytes: PositiveInt = 2**31
     """Bytes of activations and weights that a worker may take for a batch; a batch that needs more is cut. Changes no
     result."""
-    window: PositiveInt = 40
+    window: int = Field(default=40, gt=0, le=10**6)
     """How far the sampler may ask ahead of the results that it has been told, in candidates. Twice as many as all
     workers have in hand keep them busy where durations vary by a quarter; fewer make a steady-state search learn sooner
     and its workers wait (64 workers, `batch` 1: busy 0.999 of their time at 128, 0.84 at 80, 0.76 at 70)."""
@@ -145,15 +145,15 @@ class WorkerSettings(Settings):
 class EvaluationSettings(Settings):
     """Everything that a score depends on besides weights and architecture."""
 
-    recalibration_images: int = Field(default=1000, ge=2)
+    recalibration_images: int = Field(default=1000, ge=2, le=10**9)
     """Training images over which BatchNorm statistics are taken, a fixed seeded subset; at most all."""
     validation_images: PositiveInt | None = None
     """Images of the search's validation split that are scored, evenly spread; null: all."""
-    batch_size: int = Field(default=16, ge=2)
+    batch_size: int = Field(default=16, ge=2, le=2**16)
     """Images that go through a program at once."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and activations."""
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the recalibration subset."""
 
 
@@ -213,7 +213,7 @@ class Recipe(Settings):
 
     study: str
     """Name of the study: its folder in the store and its experiment in MLflow."""
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Root seed; everything random draws from a child of it."""
     space: SpaceSettings
     data: DataSettings | None = None

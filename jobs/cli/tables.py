@@ -117,5 +117,7 @@ def _json_document(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{file} is not JSON of this kind: it is nested too deep") from None
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from None

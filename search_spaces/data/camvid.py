@@ -49,7 +49,7 @@ def _classes(path: Path) -> tuple[tuple[str, ...], int]:
         names, ignored = tuple(str(name) for name in table["classes"]), int(table["ignore_index"])
     except FileNotFoundError:
         raise DataError(f"{path} is missing: mend data.root, or set ARCHIPELAGO_DATA") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} must be a JSON object with classes and ignore_index, got {error!r}") from error
     return names, ignored
 

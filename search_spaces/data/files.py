@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,10 @@ from search_spaces.data.segmentation import IGNORE
 from search_spaces.data.settings import DataError
 
 Pixels = NDArray[np.uint8]
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+"""Of image files: Pillow's other readers are kept out of the way of strangers' files."""
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
+"""Of an image file: 89 million."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +118,27 @@ def in_words(size: tuple[int, int]) -> str:
 
 def read_pixels(path: Path, mode: str | None) -> Pixels:
     """The pixels of an image file, (h, w, 3) for mode RGB, else (h, w) values."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): copy it again, or remove it") from error
+    with _opened(path) as image:
+        return np.asarray(image.convert(mode) if mode else image)
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
+    with _opened(path) as image:
+        return (image.height, image.width), image.mode
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image file; what is wrong with it, and what comes to light in the block, is said in words."""
     try:
-        with Image.open(path) as image:
-            return (image.height, image.width), image.mode
-    except (OSError, SyntaxError, ValueError) as error:
+        with Image.open(path, formats=FORMATS) as image:  # which for so many pixels warns, and for twice as many raises
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"{path} says that it has more than {MOST_PIXELS} pixels, which is taken for an attack: make "
+                        "it smaller, or remove it") from None  # fmt: skip
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): copy it again, or remove it") from error
 
 

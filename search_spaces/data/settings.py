@@ -54,9 +54,9 @@ class SyntheticSettings(Settings):
     """Height of a scene."""
     width_px: int = Field(default=128, ge=32, le=2048, multiple_of=8)
     """Width of a scene."""
-    train_images: PositiveInt = 300
-    validation_images: PositiveInt = 60
-    test_images: PositiveInt = 60
+    train_images: int = Field(default=300, gt=0, le=10**6)
+    validation_images: int = Field(default=60, gt=0, le=10**6)
+    test_images: int = Field(default=60, gt=0, le=10**6)
     seed: NonNegativeInt = 0
     """Seed of the scenes; each split and each image draws from a child of its own."""
 

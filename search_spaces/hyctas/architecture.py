@@ -15,6 +15,8 @@ from search_spaces.hyctas.settings import WIDTHS
 
 STRIDES = (8, 16, 32)
 """The stride of each scale."""
+MOST_CELLS = 64
+"""Of a branch that is described from outside."""
 LETTERS = {"skip": "·", "conv": "C", "light": "L", "light2": "2", "attention": "A"}
 """The operators as people see them."""
 WORDS = {
@@ -100,7 +102,7 @@ def _letters(branch: Branch) -> str:
 
 def _list(value: object, where: str) -> Sequence[Any]:
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise InvalidGenotype(f"{where} must be a list, got {value!r}")
+        raise InvalidGenotype(f"{where} must be a list, got {value!r:.60}")
     return value
 
 
@@ -111,16 +113,18 @@ def _branch(description: Mapping[str, Any], index: int) -> Branch:
         _list(description[name][index], f"{name}[{index}]") for name in ("ops", "paths", "downs", "widths")
     )
     cells = len(ops)
+    if cells > MOST_CELLS:
+        raise InvalidGenotype(f"{where}: a branch has at most {MOST_CELLS} cells, got {cells}")
     if cells < 1 or len(paths) != cells or len(downs) != cells or len(widths) != cells - 1:
         got = f"{cells}, {len(paths)}, {len(downs)}, {len(widths)}"
         raise InvalidGenotype(f"{where}: ops, paths, downs, widths must have n, n, n, n-1 entries, got {got}")
     if wrong := [op for op in ops if type(op) is not int or op not in range(len(OPERATORS))]:
-        raise InvalidGenotype(f"{where}: an op is 0 to {len(OPERATORS) - 1}, got {wrong[0]!r}")
+        raise InvalidGenotype(f"{where}: an op is 0 to {len(OPERATORS) - 1}, got {wrong[0]!r:.60}")
     if wrong := [down for down in downs if type(down) is not int or down not in (0, 1)]:
-        raise InvalidGenotype(f"{where}: downs are 0 or 1, got {wrong[0]!r}")
+        raise InvalidGenotype(f"{where}: downs are 0 or 1, got {wrong[0]!r:.60}")
     twelfths = [width * 12 if isinstance(width, int | float) else float("nan") for width in widths]
     if wrong := [w for w, t in zip(widths, twelfths, strict=True) if not min(abs(t - k) for k in WIDTHS) < 1e-6]:
-        raise InvalidGenotype(f"{where}: a width is 4, 6, 8, 10 or 12 twelfths, got {wrong[0]!r}")
+        raise InvalidGenotype(f"{where}: a width is 4, 6, 8, 10 or 12 twelfths, got {wrong[0]!r:.60}")
     branch = Branch(
         downs=tuple(layer for layer, down in enumerate(downs) if down),
         operators=tuple(OPERATORS[op] for op in ops),

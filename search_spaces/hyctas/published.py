@@ -55,7 +55,7 @@ class _Settings(BaseModel):
 
 
 class _Network(BaseModel):
-    name: str
+    name: Annotated[str, Field(max_length=200)]
     arch: dict[str, Any]
     settings: _Settings
 

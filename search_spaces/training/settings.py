@@ -14,12 +14,12 @@ from search_spaces.settings import Settings
 class OptimisationSettings(Settings):
     """How weights are trained, whosever they are."""
 
-    steps: PositiveInt
+    steps: int = Field(gt=0, le=10**9)
     """Optimiser steps."""
-    batch_size: int = Field(default=16, ge=2)
+    batch_size: int = Field(default=16, ge=2, le=2**16)
     """Images of a step. The paper: 16, and 32 in retraining."""
     augmentation: AugmentationSettings = AugmentationSettings()
-    threads: PositiveInt = 1
+    threads: int = Field(default=1, gt=0, le=4096)
     """CPU threads of each process. Small crops are many small operations: at 144x192 two threads take as long as one,
     and several times as long where something else wants a core too."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -57,7 +57,7 @@ class OptimisationSettings(Settings):
 class TrainingSettings(OptimisationSettings):
     """`training:` of a recipe: how the supernet is trained."""
 
-    workers: PositiveInt = 1
+    workers: int = Field(default=1, gt=0, le=10**4)
     """Processes that share every step, each with an equal part of its images and a GPU of its own where the cluster
     has any. Batches and subnets are those of one process; so is the loss up to rounding, with `batch_norm:
     synchronised` and without `hardest_fraction`, which is of each process's own pixels. It pays where a step is large:

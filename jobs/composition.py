@@ -19,7 +19,8 @@ from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
-from search_spaces.settings import NetworkSettings
+from search_spaces.own import OwnSettings
+from search_spaces.settings import BranchSettings
 from search_spaces.tabular import TabularSettings, TabularSpace, read_table
 from search_spaces.toy import ToySettings, ToySpace
 
@@ -49,12 +50,21 @@ def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
             return HyctasSpace(recipe.space, classes, shape)
         case HrnasSettings():
             return HrnasSpace(recipe.space, classes, shape, recipe.data.task if recipe.data else "segmentation")
+        case OwnSettings():
+            return recipe.space.make(classes, shape)
     raise AssertionError(f"space {recipe.space.name} has no networks")
 
 
 def make_island_space(recipe: Recipe, island: str, classes: int) -> NetworkSpace[Any]:
-    """The recipe's space with one of its islands alone."""
-    assert isinstance(recipe.space, NetworkSettings)
+    """The recipe's space with one of its islands alone.
+
+    Raises:
+        ValueError: the space's islands cannot be had alone.
+    """
+    if not isinstance(recipe.space, BranchSettings):
+        raise ValueError(
+            f"space {recipe.space.name} has no islands that can be trained alone: leave out training.island_steps"
+        )
     branches = (recipe.space.branches[recipe.space.islands.index(island)],)
     only = recipe.space.model_copy(update={"branches": branches})
     return make_network_space(recipe.model_copy(update={"space": only}), classes)

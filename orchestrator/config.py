@@ -23,7 +23,8 @@ from search_spaces.data.settings import DataSettings
 from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.mistakes import mistakes
-from search_spaces.settings import FRACTIONS, METRICS_OF, NetworkSettings, Settings, TaskName
+from search_spaces.own import OwnSettings
+from search_spaces.settings import FRACTIONS, METRICS_OF, BranchSettings, NetworkSettings, Settings, TaskName
 from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
 from search_spaces.training.settings import OptimisationSettings, RetrainingSettings, TrainingSettings
@@ -39,7 +40,9 @@ DEFAULT_LANE = "default"
 LaneName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=30)]
 Workers = Annotated[int, Field(gt=0, le=10**5)]
 STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-SpaceSettings = Annotated[HyctasSettings | HrnasSettings | TabularSettings | ToySettings, Field(discriminator="name")]
+SpaceSettings = Annotated[
+    HyctasSettings | HrnasSettings | OwnSettings | TabularSettings | ToySettings, Field(discriminator="name")
+]
 
 
 def lane_of(metric: str) -> str | None:
@@ -277,8 +280,13 @@ class Recipe(Settings):
         given = self.training.island_probabilities if self.training else None
         if given is not None and len(given) != islands:
             raise ValueError(
-                f"training.island_probabilities must have {islands} entries, one for each of space.branches, "
+                f"training.island_probabilities must have {islands} entries, one for each island of the space, "
                 f"got {len(given)}"
+            )
+        if self.training is not None and self.training.island_steps and not isinstance(self.space, BranchSettings):
+            raise ValueError(
+                f"training.island_steps must be 0 with space {self.space.name}, whose islands cannot be trained alone, "
+                f"got {self.training.island_steps}"
             )
         limited = isinstance(self.space, NetworkSettings) and self.space.memory_limit_bytes is not None
         if limited and self.training is not None and self.training.augmentation.crop is None:

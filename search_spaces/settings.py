@@ -33,19 +33,28 @@ class Settings(BaseModel):
 
 
 class NetworkSettings(Settings):
-    """What the settings of every space with networks have: an island for each number of branches."""
+    """What the settings of every space with networks have."""
 
     tasks: ClassVar[tuple[TaskName, ...]] = ("segmentation",)
     """What the space has heads for."""
     name: str
-    branches: tuple[int, ...]
-    """Branch counts to search, an island each."""
     memory_limit_bytes: PositiveInt | None = None
     """Most memory that a subnet may take in training, by `training_memory_bytes`; null: no limit."""
 
     @property
     def islands(self) -> tuple[str, ...]:
-        """The names of the islands, in the order of `branches`."""
+        """The names of the space's islands, in order."""
+        raise NotImplementedError
+
+
+class BranchSettings(NetworkSettings):
+    """Those of spaces that have an island for each number of branches."""
+
+    branches: tuple[int, ...]
+    """Branch counts to search, an island each."""
+
+    @property
+    def islands(self) -> tuple[str, ...]:
         return tuple(f"{ISLAND}{count}" for count in self.branches)
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from search_spaces.base import Genotype, InvalidGenotype, Json, Violation
+from search_spaces.checks import check_fields, check_genotype, check_island
 from search_spaces.data.settings import DataError, expand_root
 from search_spaces.settings import FRACTIONS, Settings
 
@@ -195,20 +196,15 @@ class TabularSpace:
         return (ISLAND,)
 
     def cardinalities(self, island: str) -> tuple[int, ...]:
-        _check_island(island)
+        check_island(island, self.islands)
         return tuple(map(len, self.table.values))
 
     def sample(self, island: str, rng: np.random.Generator) -> Genotype:
-        _check_island(island)
+        check_island(island, self.islands)
         return self._genotypes[rng.integers(len(self._genotypes))]
 
     def decode(self, island: str, genotype: Genotype) -> TabularArchitecture:
-        cardinalities = self.cardinalities(island)
-        if len(genotype) != len(cardinalities):
-            raise InvalidGenotype(f"a genotype of the table must have {len(cardinalities)} genes, got {len(genotype)}")
-        for position, (gene, cardinality) in enumerate(zip(genotype, cardinalities, strict=True)):
-            if type(gene) is not int or not 0 <= gene < cardinality:
-                raise InvalidGenotype(f"the table's gene {position} must be in 0..{cardinality - 1}, got {gene!r}")
+        check_genotype(genotype, self.cardinalities(island), island)
         return self._architecture(genotype)
 
     def encode(self, architecture: TabularArchitecture) -> tuple[str, Genotype]:
@@ -219,10 +215,7 @@ class TabularSpace:
         return ()
 
     def architecture_from_json(self, description: Mapping[str, Json]) -> TabularArchitecture:
-        if set(description) != set(self.table.genes):
-            raise InvalidGenotype(
-                f"a row of the table must have the fields {sorted(self.table.genes)}, got {sorted(description)}"
-            )
+        check_fields(description, self.table.genes)
         genes = []
         for name, values in zip(self.table.genes, self.table.values, strict=True):
             text = description[name]
@@ -239,8 +232,3 @@ class TabularSpace:
 
     def _nearest(self, genotype: Genotype) -> Genotype:
         return self._genotypes[int((self._matrix != genotype).sum(axis=1).argmin())]
-
-
-def _check_island(island: str) -> None:
-    if island != ISLAND:
-        raise InvalidGenotype(f"a table's island must be one of {[ISLAND]}, got {island!r}")

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from pydantic import NonNegativeFloat
 
 from search_spaces.base import Genotype, InvalidGenotype, Json, Violation
+from search_spaces.checks import check_fields, check_genotype, check_island
 from search_spaces.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,11 +108,7 @@ class ToySpace:
 
     def decode(self, island: str, genotype: Genotype) -> ToyArchitecture:
         name = _checked_island(island)
-        if len(genotype) != len(CARDINALITIES):
-            raise InvalidGenotype(f"toy genotype must have {len(CARDINALITIES)} genes, got {len(genotype)}")
-        for position, (gene, cardinality) in enumerate(zip(genotype, CARDINALITIES, strict=True)):
-            if type(gene) is not int or not 0 <= gene < cardinality:
-                raise InvalidGenotype(f"toy gene {position} must be in 0..{cardinality - 1}, got {gene!r}")
+        check_genotype(genotype, CARDINALITIES, island)
         depth, width, kernel, attention, tokens = genotype
         return ToyArchitecture(name, depth, width, kernel, tokens if attention else None)
 
@@ -127,9 +124,7 @@ class ToySpace:
         return (Violation("memory", float(cells - MEMORY_LIMIT), words),)
 
     def architecture_from_json(self, description: Mapping[str, Json]) -> ToyArchitecture:
-        fields = {"island", "depth", "width", "kernel", "tokens"}
-        if set(description) != fields:
-            raise InvalidGenotype(f"toy architecture must have the fields {sorted(fields)}, got {sorted(description)}")
+        check_fields(description, ("island", "depth", "width", "kernel", "tokens"))
         tokens = description["tokens"]
         genes = [description[name] for name in ("depth", "width", "kernel")]
         genes += [0, 0] if tokens is None else [1, tokens]
@@ -148,7 +143,5 @@ class ToySpace:
 
 
 def _checked_island(island: str) -> ToyIsland:
-    for name in ISLANDS:
-        if name == island:
-            return name
-    raise InvalidGenotype(f"toy island must be one of {list(ISLANDS)}, got {island!r}")
+    check_island(island, ISLANDS)
+    return cast(ToyIsland, island)

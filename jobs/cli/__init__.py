@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
 from jobs.cli.checks import doctor, plan
@@ -39,5 +42,7 @@ for command in (
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. What lies in the current folder can be imported, as by `python -m`: a space of your own."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     app()

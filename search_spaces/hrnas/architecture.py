@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.base import InvalidGenotype, Json
+from search_spaces.checks import check_fields
 
 FIELDS = ("branches", "channels", "tokens")
 
@@ -42,8 +43,7 @@ class HrnasArchitecture:
         Raises:
             InvalidGenotype: a field is missing, unknown or not of whole numbers.
         """
-        if unknown := sorted(set(description) ^ set(FIELDS)):
-            raise InvalidGenotype(f"an architecture has the fields {', '.join(FIELDS)}: check {', '.join(unknown)}")
+        check_fields(description, FIELDS)
         channels = [
             _integers(counts, f"channels.{index}") for index, counts in enumerate(_list(description, "channels"))
         ]

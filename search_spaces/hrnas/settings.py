@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from search_spaces.settings import NetworkSettings, Settings, TaskName
+from search_spaces.settings import BranchSettings, Settings, TaskName
 
 Form = Literal["paper", "published"]
 """`paper`: as HR-NAS is written; `published`: as the authors' code has it."""
@@ -55,7 +55,7 @@ def _modules(blocks: tuple[int, ...], channels: tuple[int, ...]) -> tuple[Module
     return first, *(ModuleSettings(blocks=blocks[:count], channels=channels[:count]) for count in (2, 3, 4, 4))
 
 
-class HrnasSettings(NetworkSettings):
+class HrnasSettings(BranchSettings):
     """`space:` of a recipe that searches the multi-branch space of HR-NAS."""
 
     tasks: ClassVar[tuple[TaskName, ...]] = ("segmentation", "classification")

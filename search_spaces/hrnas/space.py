@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from search_spaces.base import IMAGE, Genotype, InvalidGenotype, Operation, Program, ProgramBuilder, Violation
+from search_spaces.checks import check_genotype, check_island
 from search_spaces.complexity import ComplexityCounter, memory_violations, training_bytes
 from search_spaces.hrnas import blocks
 from search_spaces.hrnas.architecture import HrnasArchitecture, Units
@@ -61,8 +62,7 @@ class HrnasSpace:
         Raises:
             InvalidGenotype: there is no such island.
         """
-        if island not in self.islands:
-            raise InvalidGenotype(f"island must be one of {', '.join(self.islands)}, got {island!r}")
+        check_island(island, self.islands)
         return layout(self.settings, int(island.removeprefix(ISLAND)))
 
     def _choices(self, island: str) -> list[tuple[int, ...]]:
@@ -79,11 +79,7 @@ class HrnasSpace:
 
     def decode(self, island: str, genotype: Genotype) -> HrnasArchitecture:
         allowed = self._choices(island)
-        if len(genotype) != len(allowed):
-            raise InvalidGenotype(f"a genotype of {island} has {len(allowed)} genes, got {len(genotype)}")
-        for index, (gene, numbers) in enumerate(zip(genotype, allowed, strict=True)):
-            if type(gene) is not int or not 0 <= gene < len(numbers):
-                raise InvalidGenotype(f"gene {index} must be an integer from 0 to {len(numbers) - 1}, got {gene!r}")
+        check_genotype(genotype, [len(numbers) for numbers in allowed], island)
         numbers_ = iter([numbers[gene] for gene, numbers in zip(genotype, allowed, strict=True)])
         units = []
         for place in self.layout(island).places:

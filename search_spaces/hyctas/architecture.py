@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.base import InvalidGenotype, Json
+from search_spaces.checks import check_fields
 from search_spaces.hyctas.operators import OPERATORS
 from search_spaces.hyctas.settings import WIDTHS
 
@@ -79,8 +80,7 @@ class HyctasArchitecture:
             InvalidGenotype: a field is missing, of the wrong length, or says something impossible.
         """
         fields = ("ops", "paths", "downs", "widths", "lasts")
-        if unknown := sorted(set(description) ^ set(fields)):
-            raise InvalidGenotype(f"an architecture has the fields {', '.join(fields)}: check {', '.join(unknown)}")
+        check_fields(description, fields)
         lengths = {name: len(_list(description[name], name)) for name in fields}
         if len(set(lengths.values())) != 1:
             raise InvalidGenotype(f"ops, paths, downs, widths and lasts must list the same branches, got {lengths}")

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from search_spaces.base import Genotype, InvalidGenotype
+from search_spaces.checks import check_genotype
 from search_spaces.hyctas.architecture import Branch, HyctasArchitecture
 from search_spaces.hyctas.operators import OPERATORS
 from search_spaces.hyctas.settings import WIDTHS
+from search_spaces.settings import ISLAND
 
 
 def combinations_of_ends(count: int) -> tuple[tuple[int, ...], ...]:
@@ -37,12 +39,7 @@ def decode(layers: int, count: int, genotype: Genotype) -> HyctasArchitecture:
     Raises:
         InvalidGenotype: wrong length, or a gene outside its cardinality.
     """
-    allowed = cardinalities(layers, count)
-    if len(genotype) != len(allowed):
-        raise InvalidGenotype(f"a genotype of {count} branches has {len(allowed)} genes, got {len(genotype)}")
-    for index, (gene, values) in enumerate(zip(genotype, allowed, strict=True)):
-        if type(gene) is not int or not 0 <= gene < values:
-            raise InvalidGenotype(f"gene {index} must be an integer from 0 to {values - 1}, got {gene!r}")
+    check_genotype(genotype, cardinalities(layers, count), f"{ISLAND}{count}")
     genes = iter(genotype)
     ends = combinations_of_ends(count)[next(genes)]
     return HyctasArchitecture(tuple(_decode_branch(layers, end, genes) for end in ends))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from search_spaces.settings import NetworkSettings
+from search_spaces.settings import BranchSettings
 
 WIDTHS = (4, 6, 8, 10, 12)
 """Width multipliers of a cell's output, in twelfths. Source: HyCTAS, the authors' encoding."""
@@ -14,7 +14,7 @@ WIDTHS = (4, 6, 8, 10, 12)
 Width = Literal[4, 6, 8, 10, 12]
 
 
-class HyctasSettings(NetworkSettings):
+class HyctasSettings(BranchSettings):
     """`space:` of a recipe that searches the multi-branch space of HyCTAS."""
 
     name: Literal["hyctas"] = "hyctas"

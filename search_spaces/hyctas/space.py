@@ -14,12 +14,12 @@ from search_spaces.base import (
     IMAGE,
     Choice,
     Genotype,
-    InvalidGenotype,
     Operation,
     Program,
     ProgramBuilder,
     Violation,
 )
+from search_spaces.checks import check_island
 from search_spaces.complexity import ComplexityCounter, memory_violations, training_bytes
 from search_spaces.hyctas import encoding, heads
 from search_spaces.hyctas.architecture import STRIDES, WORDS, Branch, HyctasArchitecture
@@ -59,8 +59,7 @@ class HyctasSpace:
         return self.settings.islands
 
     def _branch_count(self, island: str) -> int:
-        if island not in self.islands:
-            raise InvalidGenotype(f"island must be one of {', '.join(self.islands)}, got {island!r}")
+        check_island(island, self.islands)
         return int(island.removeprefix(ISLAND))
 
     def cardinalities(self, island: str) -> tuple[int, ...]:

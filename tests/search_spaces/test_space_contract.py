@@ -21,6 +21,7 @@ from search_spaces.apart import ApartSpace
 from search_spaces.base import IMAGE, Genotype, InvalidGenotype, NetworkSpace, SearchSpace, architecture_id
 from search_spaces.complexity import ComplexityCounter
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.own import OwnSettings
 from search_spaces.subnet import materialise
 from search_spaces.supernet import Supernet, shared_name
 from search_spaces.tabular import TabularSpace
@@ -47,11 +48,13 @@ HRNAS: dict[str, dict[str, Any]] = {
     "hrnas-of-images": {"task": "classification"},
     "hrnas-of-images-with-a-head": {"task": "classification", "head_channels": 6, "branches": (3, 2)},
 }
+OWN = OwnSettings(of="docs.own_space:ChainSpace", options={"layers": 6, "channels": 6})
 APART: dict[str, Callable[[], NetworkSpace[Any]]] = {
     "searching-apart": lambda: apart(small_space, (1, 2, 3), layers=3),
     "hrnas-apart": lambda: apart(small_hrnas, (1, 3)),
 }
 NETWORKS: dict[str, Callable[[], NetworkSpace[Any]]] = {
+    "own": lambda: OWN.make(scenes().n_classes, (2, 3, 32, 64)),
     **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
     **{name: lambda settings=settings: small_hrnas(**settings) for name, settings in HRNAS.items()},  # type: ignore[misc]
     **APART,
@@ -244,9 +247,9 @@ def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int])
     space = NETWORKS[name]()
     weights, counter = small_weights(space), ComplexityCounter(space.build)
     architectures = subjects(space)
-    settings = whole(space).settings
-    if is_hyctas(space):
-        assert len(architectures) == sum({1: 3, 2: 3, 3: 1}[count] for count in settings.branches)
+    hyctas = whole(space).settings if is_hyctas(space) else None
+    if hyctas is not None:
+        assert len(architectures) == sum({1: 3, 2: 3, 3: 1}[count] for count in hyctas.branches)
     for architecture in architectures:
         network = materialise(space, architecture, weights).eval()
         # Of the fused kernels torch does not count the one for CPUs: the plain one multiplies the same matrices.
@@ -257,7 +260,7 @@ def test_macs_and_params_are_what_torch_counts(name: str, size: tuple[int, int])
         assert 2 * cost.macs == flops.get_total_flops()
         assert cost.params == sum(parameter.numel() for parameter in network.parameters())
         assert counter.costs(program, (1, 3, *size))[program.output].shape == logits.shape
-        stride = 8 if is_hyctas(space) and settings.model_type == 0 else 4
+        stride = 8 if hyctas is not None and hyctas.model_type == 0 else 4
         pixels = () if "of-images" in name else tuple(-(-length // stride) for length in size)
         assert logits.shape == (1, whole(space).classes, *pixels)
 
@@ -307,7 +310,7 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["searching", "published-type-2", *HRNAS, *APART])
+@pytest.mark.parametrize("name", ["own", "searching", "published-type-2", *HRNAS, *APART])
 def test_every_parameter_gets_a_gradient_under_sampling(name: str) -> None:
     """Checked with open gates: what gates of attention that start at 0 let through has no gradient before a step."""
     space = shallow(name)
@@ -351,7 +354,7 @@ def test_shared_tensors_are_as_large_as_the_largest_that_takes_a_part_of_them(na
     space = shallow(name)
     supernet = Supernet(space, torch.Generator().manual_seed(0))
     reached: dict[str, tuple[int, ...]] = {}
-    architectures = [*samples(space, 2400 if is_hyctas(space) else 6), *full(space)]
+    architectures = [*samples(space, 2400 if is_hyctas(space) or name == "own" else 6), *full(space)]
     architectures += [space.largest(np.random.default_rng(seed)) for seed in range(20)]
     for operation in dict.fromkeys(
         step.operation for one in architectures for step in space.lower(one, training=True).steps

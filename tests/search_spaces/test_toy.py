@@ -69,9 +69,9 @@ def test_a_violation_says_how_far_and_what_to_do(space: ToySpace) -> None:
 @pytest.mark.parametrize(
     ("island", "genotype", "words"),
     [
-        ("shoal", (0, 0, 0, 0), "must have 5 genes, got 4"),
-        ("shoal", (16, 0, 0, 0, 0), r"gene 0 must be in 0\.\.15, got 16"),
-        ("shoal", (0, -1, 0, 0, 0), r"gene 1 must be in 0\.\.3, got -1"),
+        ("shoal", (0, 0, 0, 0), "has 5 genes, got 4"),
+        ("shoal", (16, 0, 0, 0, 0), r"gene 0 must be an integer in 0\.\.15, got 16"),
+        ("shoal", (0, -1, 0, 0, 0), r"gene 1 must be an integer in 0\.\.3, got -1"),
         ("deep", (0, 0, 0, 0, 0), "island must be one of"),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_does_not_decode_is_said(space: ToySpace, island: str, genotype: tu
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"colour": 1}, "must have the fields"), ({"depth": "deep"}, "must hold integers"), ({"depth": 99}, "gene 0")],
+    [({"colour": 1}, "has the fields"), ({"depth": "deep"}, "must hold integers"), ({"depth": 99}, "gene 0")],
 )
 def test_what_is_no_description_is_said(space: ToySpace, changes: dict[str, object], words: str) -> None:
     description = ToyArchitecture("reef", 1, 1, 0, None).to_json()

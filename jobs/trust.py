@@ -16,13 +16,14 @@ import torch
 
 from infra.weights import load_weights
 from jobs.composition import load_data, make_network_space, make_supernet_space
-from jobs.fine_tuning import FineTuning, Process
+from jobs.fine_tuning import FineTuning, Process, read_digest
 from jobs.progress import Display
 from jobs.retrain import overridden, retrain, tell_mlflow, trials
-from jobs.scoring import shared_scores
+from jobs.scoring import Scorer, SharedWeights
 from jobs.search import Stop
 from jobs.study import Study
 from jobs.tables import StudyReport
+from jobs.train_supernet import shared_place
 from orchestrator.archive import front
 from orchestrator.config import Recipe
 from orchestrator.protocols import Store
@@ -35,6 +36,7 @@ from search_spaces.complexity import ComplexityCounter
 from search_spaces.data.images import ImageData
 from search_spaces.hyctas.architecture import HyctasArchitecture
 from search_spaces.hyctas.distortions import DISTORTIONS
+from search_spaces.settings import NetworkSettings
 from search_spaces.supernet import Weights
 from search_spaces.training.endings import TrainingStopped
 
@@ -42,6 +44,8 @@ ALL_IMAGES = "all training images"
 """BatchNorm recalibrated on all of them."""
 FINE_TUNED = "fine-tuned"
 """The supernet, for the network's island."""
+BEFORE = "before island_steps"
+"""The supernet that all islands shared, where each of them is searched with weights of its own."""
 OTHER_SUBSETS = 4
 """Other subsets of recalibration images, for the noise of a score."""
 MACS_TOLERANCE = 0.05
@@ -61,6 +65,8 @@ class Plan:
     """Trainings of each network."""
     fine_tuning_steps: int = 0
     """Steps for which the supernet is fine-tuned for each island; 0: it is not."""
+    distort_all: bool = False
+    """Whether the found network of each island is distorted, and not of the last one alone, as in the paper."""
     also: Sequence[str] = ()
     """Studies over the same space and data whose weights score the networks too."""
 
@@ -97,13 +103,13 @@ def gather(
     torch.set_num_threads(recipe.workers.threads)
     space = make_network_space(recipe, data.n_classes)
     subjects = list(_subjects(report, recipe, space, data, plan))
-    weights = _weights(study)
-    signals = Stop()
+    assert isinstance(recipe.space, NetworkSettings), "a space without networks is refused above"
+    own, signals = _weights(study, recipe, data), Stop()
     with signals.listening():
         display.say(f"scoring {len(subjects)} networks with shared weights")
-        supernet = make_supernet_space(recipe, data.n_classes)
-        shared = dict(_shared(study, recipe, supernet, data, weights, subjects, plan, display, signals))
-        noise = _noise(recipe, supernet, data, weights, subjects)
+        scorer = Scorer(study.store, recipe.space, data, signals)
+        shared = dict(_shared(study, recipe, scorer, own, subjects, plan, display))
+        noise = _noise(recipe, scorer, own, subjects)
         wanted = _trials(recipe, data, subjects, plan.seeds)
         names = {architecture_id(one.architecture): one.name for one in reversed(subjects)}
         results = retrain(
@@ -119,11 +125,12 @@ def gather(
     return evidence
 
 
-def _weights(study: Study) -> Weights:
+def _weights(study: Study, recipe: Recipe, data: ImageData) -> SharedWeights:
     found = read_weights(study.store, study.name)
     if found is None:
         raise ValueError(f"study {study.name} has no weights yet: go on with it by `archipelago resume {study.name}`")
-    return load_weights(study.store, study.name, found)
+    space = make_supernet_space(recipe, data.n_classes)
+    return SharedWeights(space, load_weights(study.store, study.name, found), found)
 
 
 # ---- which networks
@@ -132,21 +139,27 @@ def _weights(study: Study) -> Weights:
 def _subjects(
     report: StudyReport, recipe: Recipe, space: NetworkSpace[Any], data: ImageData, plan: Plan
 ) -> Iterator[Subject]:
-    """Random ones, found ones with random ones of their size, and distortions of the last found one."""
+    """Random ones, found ones with random ones of their size, and distortions of found ones.
+
+    Each group has a stream of its own, so that more of one are the same ones of the others.
+    """
     macs = _macs_counter(space, data)
     for place, island in enumerate(space.islands):
-        rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 5, place]))
+        seeds = [recipe.seed, 5, place]
+        sampling, sizing, distorting = (
+            np.random.default_rng(np.random.SeedSequence(seed)) for seed in (seeds, [*seeds, 1], [*seeds, 2])
+        )
         for index in range(plan.sampled):
-            yield Subject("sampled", island, f"{island} sampled {index}", _draw(space, island, rng))
+            yield Subject("sampled", island, f"{island} sampled {index}", _draw(space, island, sampling))
         best = front(report.objectives, report.events[island])
         if not best:
             continue
         found = space.decode(island, best[0].candidate.genotype)
         yield Subject("searched", island, f"{island}/{best[0].candidate.number}", found)
-        for index, network in enumerate(_of_size(space, island, macs, macs(found), plan.random, rng)):
+        for index, network in enumerate(_of_size(space, island, macs, macs(found), plan.random, sizing)):
             yield Subject("random", island, f"{island} random {index}", network)
-        if island == space.islands[-1]:
-            yield from _distorted(space, island, found, rng)
+        if plan.distort_all or island == space.islands[-1]:
+            yield from _distorted(space, island, found, distorting)
 
 
 def _macs_counter(space: NetworkSpace[Any], data: ImageData) -> Callable[[Any], int]:
@@ -191,33 +204,35 @@ def _distorted(space: NetworkSpace[Any], island: str, found: Any, rng: np.random
 def _shared(
     study: Study,
     recipe: Recipe,
-    space: NetworkSpace[Any],
-    data: ImageData,
-    weights: Weights,
+    scorer: Scorer,
+    own: SharedWeights,
     subjects: Sequence[Subject],
     plan: Plan,
     display: Display,
-    stop: Callable[[], bool],
 ) -> Iterator[tuple[str, list[float]]]:
     """By the name of weights or protocol, the mIoU of each subject."""
-    networks = [one.architecture for one in subjects]
-    yield SEARCH, shared_scores(space, weights, data, recipe.evaluation, networks)
+    networks, data = [one.architecture for one in subjects], scorer.data
+    yield SEARCH, scorer(own, recipe.evaluation, networks)
     every = recipe.evaluation.model_copy(update={"recalibration_images": len(data.train)})
     if every.recalibration_images > recipe.evaluation.recalibration_images:
-        yield ALL_IMAGES, shared_scores(space, weights, data, every, networks)
+        yield ALL_IMAGES, scorer(own, every, networks)
+    if (begun := read_digest(study.store, shared_place(study.name))) is not None:
+        space = make_network_space(recipe, data.n_classes)
+        shared = SharedWeights(space, load_weights(study.store, study.name, begun), begun)
+        yield BEFORE, scorer(shared, recipe.evaluation, networks)
     if plan.fine_tuning_steps:
         scores: dict[int, float] = {}
-        for island in space.islands:
+        for island in dict.fromkeys(one.island for one in subjects):
             tuning = _fine_tuning(recipe, study.store, data, island, plan.fine_tuning_steps)
-            tuned = _fine_tuned(tuning, weights, display, stop)
+            tuned = _fine_tuned(tuning, own.weights, display, scorer.stop)
             places = [place for place, one in enumerate(subjects) if one.island == island]
-            found = shared_scores(tuning.space(), tuned, data, recipe.evaluation, [networks[p] for p in places])
+            found = scorer(tuned, recipe.evaluation, [networks[place] for place in places])
             scores |= dict(zip(places, found, strict=True))
         yield FINE_TUNED, [scores[place] for place in range(len(subjects))]
     for name in plan.also:
         other = Study.at(name, study.store.where)
-        theirs = make_supernet_space(StudyReport.read(other).recipe, data.n_classes)
-        yield name, shared_scores(theirs, _weights(other), data, recipe.evaluation, networks)
+        theirs = StudyReport.read(other).recipe
+        yield name, scorer(_weights(other, theirs, data), recipe.evaluation, networks)
 
 
 def _fine_tuning(recipe: Recipe, store: Store, data: ImageData, island: str, steps: int) -> FineTuning:
@@ -226,8 +241,8 @@ def _fine_tuning(recipe: Recipe, store: Store, data: ImageData, island: str, ste
     return FineTuning(recipe, store, data, island, steps, f"{recipe.study}/fine-tuned/{island}-{name}")
 
 
-def _fine_tuned(tuning: FineTuning, weights: Weights, display: Display, stop: Callable[[], bool]) -> Weights:
-    """The island's weights.
+def _fine_tuned(tuning: FineTuning, weights: Weights, display: Display, stop: Callable[[], bool]) -> SharedWeights:
+    """The island's weights, from those of all.
 
     Raises:
         TrainingStopped: `stop` said so.
@@ -242,18 +257,18 @@ def _fine_tuned(tuning: FineTuning, weights: Weights, display: Display, stop: Ca
         raise TrainingStopped(
             f"stopped while the supernet was fine-tuned for {tuning.island}: the same command goes on"
         )
-    return tuned
+    name = read_digest(tuning.store, tuning.place)
+    assert name is not None
+    return SharedWeights(tuning.space(), tuned, name)
 
 
-def _noise(
-    recipe: Recipe, space: NetworkSpace[Any], data: ImageData, weights: Weights, subjects: Sequence[Subject]
-) -> dict[str, list[float]]:
+def _noise(recipe: Recipe, scorer: Scorer, own: SharedWeights, subjects: Sequence[Subject]) -> dict[str, list[float]]:
     """Scores of the subjects that were not distorted under other recalibration subsets, by architecture."""
     networks = [one.architecture for one in subjects if one.group != "distorted"]
     columns = []
     for seed in range(1, OTHER_SUBSETS + 1):
         protocol = recipe.evaluation.model_copy(update={"seed": recipe.evaluation.seed + seed})
-        columns.append(shared_scores(space, weights, data, protocol, networks))
+        columns.append(scorer(own, protocol, networks))
     names = map(architecture_id, networks)
     return {name: list(scores) for name, scores in zip(names, zip(*columns, strict=True), strict=True)}
 

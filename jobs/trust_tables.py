@@ -100,10 +100,9 @@ def searched_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
 
 
 def distorted_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
-    """The found network, then each of its distortions."""
-    distorted = [one for one in networks if one.group == "distorted"]
-    islands = {one.island for one in distorted}
-    found = [one for one in networks if one.group == "searched" and one.island in islands]
+    """A found network, then each of its distortions; so for each island that has any."""
+    islands = dict.fromkeys(one.island for one in networks if one.group == "distorted")
+    groups = [(island, group) for island in islands for group in ("searched", "distorted")]
     return [
         {
             "network": one.name,
@@ -112,7 +111,9 @@ def distorted_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
             "miou": mean(one.scratch),
             "test_miou": mean(one.scratch_test),
         }
-        for one in (*found, *distorted)
+        for island, group in groups
+        for one in networks
+        if (one.island, one.group) == (island, group)
     ]
 
 

@@ -160,6 +160,9 @@ def trust(
     fine_tune: Annotated[
         int, typer.Option(metavar="STEPS", min=0, help="Try the supernet fine-tuned for each island, too.")
     ] = 0,
+    distort_all: Annotated[
+        bool, typer.Option("--distort-all", help="Distort the found network of every island.")
+    ] = False,
     also: Annotated[
         list[str] | None, typer.Option(metavar="STUDY", help="Try another study's weights, too; repeatable.")
     ] = None,
@@ -181,7 +184,7 @@ def trust(
         from jobs.tables import sheet_table
         from jobs.trust_tables import sheets, summary
 
-        plan = job.Plan(sampled, random, seeds, fine_tune, tuple(also or ()))
+        plan = job.Plan(sampled, random, seeds, fine_tune, distort_all, tuple(also or ()))
         display = Display(err if as_json else out)
         evidence = job.gather(
             opened(study, store),

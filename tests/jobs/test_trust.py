@@ -11,6 +11,7 @@ import pytest
 from infra.file_store import FileStore
 from jobs.trust import FINE_TUNED
 from orchestrator.retraining import read_retrained
+from orchestrator.sealed import seal
 from orchestrator.trust import SEARCH, read_evidence
 from tests.jobs.conftest import TINY, TOY, CommandLine, wait_until
 
@@ -58,6 +59,44 @@ def test_more_evidence_adds_to_what_there_is(study: CommandLine) -> None:
     kept = read_evidence(FileStore(study.store), "tiny")
     assert kept is not None
     assert [list(one.scratch) for one in kept.networks] == [one["scratch"] for one in second["networks"]]
+
+
+def test_more_of_one_group_are_the_same_ones_of_the_others(study: CommandLine) -> None:
+    few = trust(study)["networks"]
+    more = trust(study, "--sampled", "4", "--distort-all")["networks"]
+    for group, count in (("sampled", 9), ("searched", 3), ("random", None)):
+        before, now = ([one["architecture_id"] for one in some if one["group"] == group] for some in (few, more))
+        assert set(before) <= set(now), group
+        assert count in (None, len(before))
+        assert len(now) == len(before) + (3 if group == "sampled" else 0)
+    distorted = {one["island"] for one in more if one["group"] == "distorted"}
+    assert distorted > {one["island"] for one in few if one["group"] == "distorted"} == {"branches-3"}
+
+
+def test_a_score_that_is_kept_is_not_computed_again(study: CommandLine) -> None:
+    first = trust(study)
+    for file in study.store.glob("evaluations/*/*/*.json"):
+        kept = json.loads(file.read_text())
+        del kept["sha256"]
+        kept["metrics"]["miou"] += 1.0
+        file.write_bytes(seal(kept))
+    again = trust(study)
+    for one, two in zip(first["networks"], again["networks"], strict=True):
+        assert two["shared"] == pytest.approx({name: score + 1.0 for name, score in one["shared"].items()})
+    for file in study.store.glob("evaluations/*/*/*.json"):
+        file.unlink()
+    assert trust(study)["networks"] == first["networks"]
+
+
+def test_stopped_while_scoring_it_keeps_what_it_has(study: CommandLine) -> None:
+    options = ("--in-process", "--sampled", "3000", "--random", "0")
+    program = study.start("trust", "other", *options)
+    wait_until(lambda: "scoring 9" in _said(program), program)
+    wait_until(lambda: any(study.store.glob("evaluations/*/*/*.json")), program)
+    program.terminate()
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert "stopped while networks were scored: the same command goes on" in errors
 
 
 def test_the_report_shows_the_evidence(study: CommandLine) -> None:

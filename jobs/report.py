@@ -13,7 +13,7 @@ from jobs.retrained import Ending
 from jobs.selection import chosen_candidate, name_of
 from jobs.study import Study
 from jobs.tables import StudyReport
-from jobs.trust_tables import sheets
+from jobs.trust_tables import noise, sheets
 from orchestrator.config import ObjectiveSettings, Recipe
 from orchestrator.objectives import Objectives
 from orchestrator.report.columns import Found
@@ -51,6 +51,8 @@ def study_page(study: Study, where: str, now: datetime) -> str:
             *taken_sheets(study, recipe, report.events),
         ],
         _points(evidence) if evidence else (),
+        _noise(evidence) if evidence else {},
+        _scratch(study, report, evidence) if evidence else {},
     )
     return report_html(found, texts)
 
@@ -73,6 +75,23 @@ def _sheet(report: StudyReport, names: Mapping[str, str], results: Sequence[Retr
     found = [(chosen_candidate(report, names[name]), mine) for name, mine in by_architecture.items()]
     sheet = Ending(found, 0).sheet()
     return replace(sheet, title=f"{sheet.title}, {results[0].trial.settings['steps']:,} steps")
+
+
+def _noise(evidence: Evidence) -> dict[str, float]:
+    """By metric: what a candidate's score scatters by between recalibration subsets, where that is known."""
+    deviation = noise(evidence)["recalibration_deviation"]
+    return {} if deviation is None else {"miou": deviation}
+
+
+def _scratch(study: Study, report: StudyReport, evidence: Evidence) -> dict[str, list[float]]:
+    """By candidate: mIoU of each seed, of those that were trained from scratch as the evidence was."""
+    names = {event.candidate.architecture_id: name_of(event) for events in report.events.values() for event in events}
+    found: dict[str, list[float]] = {}
+    for result in read_retrained(study.store, study.name):
+        trial, same = result.trial, digest(dict(result.trial.settings)) == digest(dict(evidence.retraining))
+        if same and result.miou is not None and trial.architecture_id in names:
+            found.setdefault(names[trial.architecture_id], []).append(result.miou)
+    return found
 
 
 def _points(evidence: Evidence) -> list[TrainedPoint]:

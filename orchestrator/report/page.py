@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib import resources
 from string import Template
@@ -45,6 +45,10 @@ class Texts:
     sheets: Sequence[Sheet] = ()
     """What is known beyond the search: networks trained from scratch, evidence for the scores."""
     trained: Sequence[TrainedPoint] = ()
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """By metric: the standard deviation of a candidate's score where nothing but chance differs."""
+    scratch: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By candidate: mIoU from scratch, a value for each seed."""
 
 
 def report_html(found: Found, texts: Texts) -> str:
@@ -57,6 +61,8 @@ def report_html(found: Found, texts: Texts) -> str:
         "commands": list(texts.commands),
         "sheets": [asdict(sheet) for sheet in texts.sheets],
         "trained": [asdict(point) for point in texts.trained],
+        "noise": dict(texts.noise),
+        "scratch": {name: list(values) for name, values in texts.scratch.items()},
     }
     facts = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in texts.facts.items())
     return Template(_asset("page.html")).substitute(

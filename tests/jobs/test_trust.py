@@ -106,6 +106,11 @@ def test_the_report_shows_the_evidence(study: CommandLine) -> None:
     page = file.read_text()
     assert "Found networks against random ones of their size" in page
     assert "mIoU of networks trained from scratch, 8 steps" in page
+    shown = json.loads(page.split('id="data" type="application/json">')[1].split("</script>")[0])
+    evidence = trust(study)
+    assert shown["noise"] == {"miou": evidence["noise"]["recalibration_deviation"]}
+    for row in evidence["searched"]:
+        assert shown["scratch"][row["candidate"]] == [row["miou"]]
 
 
 def test_stopped_while_fine_tuning_it_says_that_it_goes_on(study: CommandLine) -> None:

@@ -35,8 +35,16 @@ function marker(indices, island, front) {
   return {...one, color: pick(study.generation, indices), ...generations(), showscale: false};
 }
 
+// One standard deviation of the score to both sides, for what is on a front and where it is known.
+function bars(metric, island) {
+  if (!study.noise[metric]) return {visible: false};
+  const color = state.colour === "generation" ? css("--soft") : study.colours[island % study.colours.length];
+  return {type: "constant", value: study.noise[metric], thickness: 1, width: 3, color};
+}
+
 function points(indices, island, front, x, y, words) {
-  return {type: "scatter", mode: "markers", name: words, x: pick(column(x), indices), y: pick(column(y), indices),
+  const errors = front ? {error_x: bars(x, island), error_y: bars(y, island)} : {};
+  return {...errors, type: "scatter", mode: "markers", name: words, x: pick(column(x), indices), y: pick(column(y), indices),
     customdata: indices, text: indices.map(summary), hoverinfo: "text", legendgroup: String(island),
     marker: marker(indices, island, front), showlegend: front};
 }

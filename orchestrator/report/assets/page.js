@@ -40,10 +40,19 @@ function dotted(island) {
 
 // A metric of a candidate, with a mark where a latency is not to be relied on.
 function reading(metric, index) {
-  const text = quantity(metric, study.metrics[metric][index]), [known, lane] = metric.split("@");
+  const spread = study.noise[metric] ? ` ± ${quantity(metric, study.noise[metric])}` : "";
+  const text = quantity(metric, study.metrics[metric][index]) + spread, [known, lane] = metric.split("@");
   const unsteady = study.metrics["latency_unsteady" + (lane ? `@${lane}` : "")];
   if (known !== "latency_ms" || !unsteady?.[index]) return text;
   return make("span", {className: "unsteady", title: "unsteady: the device was not at rest while this was measured", textContent: `~ ${text}`});
+}
+
+// The mean of a candidate's scores from scratch, and what they scatter by.
+function fromScratch(index) {
+  const scores = study.scratch[name(index)] ?? [], mean = scores.reduce((sum, one) => sum + one, 0) / scores.length;
+  if (scores.length < 2) return quantity("miou", scores[0]);
+  const squares = scores.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+  return `${quantity("miou", mean)} ± ${quantity("miou", Math.sqrt(squares / (scores.length - 1)))}`;
 }
 
 function row(cells, words, tag = "td") {
@@ -53,12 +62,13 @@ function row(cells, words, tag = "td") {
 function tabulatePicks() {
   const table = element("picks"), metrics = common();
   if (!study.picks.length) { table.replaceWith("No candidate has been measured yet."); return; }
-  const last = several ? ["on the front of all"] : [];
+  const known = Object.keys(study.scratch).length > 0;
+  const last = [...(known ? ["mIoU from scratch"] : []), ...(several ? ["on the front of all"] : [])];
   table.append(make("thead", {}, row(["island", "as", "candidate", ...metrics.map(label), ...last], 3, "th")));
   let before = null;
   for (const [index, why] of study.picks) {
     const here = study.island[index], cells = metrics.map(metric => reading(metric, index));
-    const line = row([here === before ? "" : dotted(here), why, name(index), ...cells,
+    const line = row([here === before ? "" : dotted(here), why, name(index), ...cells, ...(known ? [fromScratch(index)] : []),
       ...(several ? [study.merged[index] ? "yes" : "–"] : [])], 3);
     line.className = here === before ? "chooses" : "chooses first";
     line.dataset.index = index;
@@ -207,6 +217,8 @@ function leaveOut() {
     element(id).hidden = true;
     document.querySelector(`nav a[href="#${id}"]`).hidden = true;
   }
+  const noise = Object.entries(study.noise).map(([metric, value]) => `${label(metric)} ± ${quantity(metric, value)}`).join(", ");
+  if (noise) element("noise").textContent = ` Bars: a standard deviation of the score between recalibration subsets, ${noise}.`;
   document.querySelectorAll(".several").forEach(words => words.hidden = !several);
 }
 

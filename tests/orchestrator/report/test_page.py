@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from selenium.webdriver import ActionChains
@@ -23,16 +24,18 @@ TEXTS = Texts({"seeks": "high mIoU"}, "study: night\n", ("archipelago export nig
 LONGEST_LOAD_MS = 120_000
 """Enough for a machine that does much else."""
 
-Open = Callable[[Found], WebDriver]
+
+class Open(Protocol):
+    def __call__(self, found: Found, texts: Texts = TEXTS) -> WebDriver: ...
 
 
 @pytest.fixture
 def open_report(chromium: WebDriver, tmp_path: Path) -> Open:
     """A function that opens a study's report and waits for its first figure."""
 
-    def opened(found: Found) -> WebDriver:
+    def opened(found: Found, texts: Texts = TEXTS) -> WebDriver:
         page = tmp_path / "report.html"
-        page.write_text(report_html(found, TEXTS), encoding="utf-8")
+        page.write_text(report_html(found, texts), encoding="utf-8")
         chromium.get(f"file://{page}")
         assert chromium.execute_script("return document.documentElement.dataset.readyMs")
         return chromium
@@ -163,6 +166,22 @@ def test_other_numbers_of_objectives_are_drawn(count: int, open_report: Open) ->
     page = open_report(toy_found(*names[:count]))
     for name in ("candidates", "evolution", "hypervolume", "properties"):
         shown_figure(page, name)
+    assert severe(page) == []
+
+
+def test_the_noise_of_scores_is_shown_where_it_is_known(small_study: Found, open_report: Open) -> None:
+    best = front(small_study.objectives, small_study.events["branches-3"])[0]
+    name = f"branches-3/{best.candidate.number}"
+    plain = open_report(small_study)
+    assert not plain.find_elements(By.CSS_SELECTOR, "#figure-candidates .yerror")
+    assert "±" not in plain.find_element(By.ID, "found").text
+    page = open_report(small_study, replace(TEXTS, noise={"miou": 0.0014}, scratch={name: [0.4, 0.41]}))
+    on_fronts = sum(len(front(small_study.objectives, events)) for events in small_study.events.values())
+    assert len(page.find_elements(By.CSS_SELECTOR, "#figure-candidates .yerror")) == on_fronts
+    assert "between recalibration subsets, mIoU ± 0.0014" in page.find_element(By.ID, "noise").text
+    line = next(row.text for row in page.find_elements(By.CSS_SELECTOR, "#picks tr") if name in row.text)
+    assert "± 0.0014" in line
+    assert "0.4050 ± 0.0071" in line
     assert severe(page) == []
 
 

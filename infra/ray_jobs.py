@@ -11,11 +11,9 @@ import asyncio
 import logging
 import os
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,7 +25,6 @@ from infra.retry import retry
 
 STUDY = "archipelago-study"
 """Under this name a job's metadata has its study."""
-RECIPE = "recipe.yaml"
 OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """What Ray's client would take for the address, whatever it is told."""
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
@@ -59,9 +56,10 @@ class Cluster:
             self._client = JobSubmissionClient(self.address)
 
     def submit(self, study: str, recipe: str, arguments: Sequence[str]) -> str:
-        """The id of a new job that runs `archipelago search RECIPE --resume`, with `arguments` behind.
+        """The id of a new job that runs `archipelago search - --resume`, with `arguments` behind.
 
-        recipe: the text of the recipe, which goes with the job.
+        recipe: its text, which the job reads from its standard input: a file would need a working directory that Ray
+        brings to all nodes, and takes away again.
 
         Raises:
             JobRefused: a job of this study has not ended.
@@ -95,19 +93,16 @@ class Cluster:
     def _submit(self, study: str, recipe: str, arguments: Sequence[str]) -> str:
         before = self._jobs(study)
         self._refuse_second(study, before)
-        command = shlex.join(["archipelago", "search", RECIPE, "--resume", *arguments])
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / RECIPE).write_text(recipe, encoding="utf-8")
-            try:
-                job = self._client.submit_job(
-                    entrypoint=command,
-                    submission_id=study if not before else f"{study}@{len(before) + 1}",
-                    runtime_env={"working_dir": folder},
-                    metadata={STUDY: study},
-                )
-            except RuntimeError:
-                self._refuse_second(study, self._jobs(study))  # somebody else was faster
-                raise
+        command = shlex.join(["archipelago", "search", "-", "--resume", *arguments])
+        try:
+            job = self._client.submit_job(
+                entrypoint=f"printf %s {shlex.quote(recipe)} | {command}",
+                submission_id=study if not before else f"{study}@{len(before) + 1}",
+                metadata={STUDY: study},
+            )
+        except RuntimeError:
+            self._refuse_second(study, self._jobs(study))  # somebody else was faster
+            raise
         return str(job)
 
     def _jobs(self, study: str) -> list[JobDetails]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jobs.yaml_text import parse_yaml
+from jobs.yaml_text import MOST_CHARACTERS, parse_yaml
 from orchestrator.config import Recipe, RecipeError, read_recipe
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in the file `name`, or the one that comes with Archipelago under that name (`demo`).
+    """The recipe in the file `name`, or the one that comes with Archipelago under that name (`demo`); -: from stdin.
 
     overrides: `path.to.key=VALUE` each, VALUE in YAML; a path that ends in a list's index replaces that entry.
 
@@ -51,6 +52,8 @@ def _read(name: str) -> tuple[str, str]:
     shipped = resources.files("jobs") / "recipes"
     path = Path(name)
     try:
+        if name == "-":
+            return sys.stdin.read(MOST_CHARACTERS + 1), "the recipe on the standard input"
         if path.is_file():
             return path.read_text(encoding="utf-8"), name
         inside = shipped / f"{name}.yaml"

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def search(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's file, or the name of one that ships; -: from stdin.")
+    ],
     store: StoreOption = STUDIES,
     overrides: SetOption = None,
     address: AddressOption = None,

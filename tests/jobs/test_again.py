@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from jobs.cli import app
 from tests.jobs.conftest import TOY, CommandLine
 
 
@@ -28,3 +33,13 @@ def test_another_recipe_under_the_same_name_is_refused(archipelago: CommandLine)
     assert result.exit_code == 2
     assert "budget.evaluations_per_island is 12 there and 13 here; seed is 0 there and 1 here" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_recipe_comes_from_the_standard_input(archipelago: CommandLine) -> None:
+    text = Path(archipelago.recipe(TOY)).read_text()
+    arguments = ["search", "-", "--resume", "--in-process", "--store", archipelago.address]
+    assert CliRunner().invoke(app, arguments, input=text).exit_code == 0
+    assert len(archipelago.rows("candidates", "toy")) == 36
+    refused = CliRunner().invoke(app, arguments, input="study: [")
+    assert refused.exit_code == 2
+    assert "the recipe on the standard input is not YAML" in refused.stderr

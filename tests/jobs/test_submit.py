@@ -2,86 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from infra.machine import dies_with_parent
-from tests.conftest import REPOSITORY
 from tests.jobs.conftest import TOY, CommandLine, wait_until
 from tests.mlflow_server import free_port
+from tests.ray_head import Head, ray_head
 from tests.tables import rows, table_settings
-
-START_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Head:
-    """A cluster of one node, and the environment in which its jobs can be submitted."""
-
-    address: str
-    environment: Mapping[str, str]
 
 
 @pytest.fixture(scope="module")
 def head(outside: dict[str, str]) -> Iterator[Head]:
-    """Ray as a head is started anywhere, with a dashboard on the loopback and a token of its own."""
-    scripts = sysconfig.get_path("scripts")
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**outside, **token, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
-    port = free_port()
-    ports = ("port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
-    command = [f"{scripts}/ray", "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
-    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--object-store-memory=100000000"]
-    command += [f"--temp-dir={environment['RAY_TMPDIR']}/submit", *(f"--{name}={free_port()}" for name in ports)]
-    with open(Path(environment["RAY_TMPDIR"]) / "submit.log", "w+") as log:
-        process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=dies_with_parent()
-        )
-        try:
-            _wait(process, f"http://127.0.0.1:{port}", token["RAY_AUTH_TOKEN"], Path(log.name))
-            yield Head(f"http://127.0.0.1:{port}", {**environment, "RAY_ADDRESS": "nowhere:1"})
-        finally:
-            for number in _holders(token["RAY_AUTH_TOKEN"]):
-                with suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
-            process.wait()
-
-
-def _holders(token: str) -> list[int]:
-    """The processes in whose environment the token is: what the head has started, whoever is their parent by now."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if token.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-    return found
-
-
-def _wait(process: subprocess.Popen[bytes], address: str, token: str, log: Path) -> None:
-    """Until the dashboard takes jobs."""
-    request = urllib.request.Request(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline_s, log.read_text()
-        try:
-            with urllib.request.urlopen(request, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+    """A cluster of one node."""
+    with ray_head(outside, secrets.token_hex(32), ["--num-cpus=2", "--dashboard-host=127.0.0.1"]) as started:
+        yield replace(started, environment={**started.environment, "RAY_ADDRESS": "nowhere:1"})
 
 
 def submit(archipelago: CommandLine, head: Head, recipe: str, *arguments: str, **changes: str) -> tuple[int, str, str]:

@@ -75,9 +75,9 @@ def check(result: Result, *sentences: str) -> None:
         (["latency.measure=false"], ["latency.measure must be true when latency_ms is an objective"]),
         (
             ["space.name=toys"],
-            [r"space.name must be one of hyctas, hrnas, tabular, toy, got 'toys': did you mean toy\?"],
+            [r"space.name must be one of hyctas, hrnas, own, tabular, toy, got 'toys': did you mean toy\?"],
         ),
-        (["space.name=resnet"], ["space.name must be one of hyctas, hrnas, tabular, toy, got 'resnet'$"]),
+        (["space.name=resnet"], ["space.name must be one of hyctas, hrnas, own, tabular, toy, got 'resnet'$"]),
         (["space={}"], ["space.name is required"]),
         (["space=3"], ["space must be a mapping of keys to values, got 3"]),
         (["space={name: hyctas}"], ["space hyctas needs the section data and the section training"]),

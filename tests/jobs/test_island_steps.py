@@ -122,6 +122,23 @@ def test_training_that_was_ended_in_either_phase_ends_with_the_same_weights(
     )
 
 
+@pytest.mark.slow
+def test_workers_on_ray_find_the_same_and_the_memo_knows_it(study: CommandLine, outside: dict[str, str]) -> None:
+    """Under the name `remembered` the study is searched again by a worker of Ray, which has to score nothing."""
+    workers = {**TINY["workers"], "memo": True}
+    for name in ("on-ray", "remembered"):
+        recipe = study.recipe(APART, study=name, workers=workers)
+        program = study.start("search", recipe, environment=outside)
+        _, err = program.communicate(timeout=200)
+        assert program.returncode == 0, err
+        assert (study.store / name / "canary.json").is_file()
+    whole = [row for row in study.rows("candidates", "tiny") if row["number"] < 3]
+    for name, source in (("on-ray", "worker"), ("remembered", "memo")):
+        rows = study.rows("candidates", name)
+        assert [row["miou"] for row in rows] == [row["miou"] for row in whole]
+        assert {row["source"] for row in rows} == {source}
+
+
 def test_islands_of_hrnas_are_trained_alone_too(archipelago: CommandLine) -> None:
     result = archipelago("search", archipelago.recipe(TINY_HRNAS, training=TRAINING), "--in-process")
     assert result.exit_code == 0, result.stderr

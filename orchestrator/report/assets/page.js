@@ -63,7 +63,7 @@ function tabulatePicks() {
   const table = element("picks"), metrics = common();
   if (!study.picks.length) { table.replaceWith("No candidate has been measured yet."); return; }
   const known = Object.keys(study.scratch).length > 0;
-  const last = [...(known ? ["mIoU from scratch"] : []), ...(several ? ["on the front of all"] : [])];
+  const last = [...(known ? ["from scratch"] : []), ...(several ? ["on the front of all"] : [])];
   table.append(make("thead", {}, row(["island", "as", "candidate", ...metrics.map(label), ...last], 3, "th")));
   let before = null;
   for (const [index, why] of study.picks) {

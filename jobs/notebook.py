@@ -15,6 +15,7 @@ from orchestrator.archive import front
 from orchestrator.config import Recipe
 from orchestrator.records import Event, Measurement
 from orchestrator.retraining import read_retrained
+from search_spaces.looks import drawing
 
 if TYPE_CHECKING:
     from infra.exported import StandaloneNetwork
@@ -77,6 +78,17 @@ class LoadedStudy:
         """
         candidate = named(self._report, name).candidate
         return self._report.space.decode(candidate.island, candidate.genotype)
+
+    def drawing(self, name: str) -> str:
+        """A picture of a candidate's network: one SVG element.
+
+        Raises:
+            ValueError: there is no such candidate, or the space draws nothing.
+        """
+        picture = drawing(self._report.space, self.architecture(name))
+        if picture is None:
+            raise ValueError(f"space {self.recipe.space.name} draws no networks")
+        return picture
 
     def module(self, name: str, retrained: bool = False, seed: int | None = None) -> StandaloneNetwork:
         """The candidate ISLAND/NUMBER as a module in eval mode on the CPU, its BatchNorm recalibrated, not folded.

@@ -13,7 +13,7 @@ from orchestrator.journal import Journal
 from orchestrator.objectives import Objectives
 from orchestrator.protocols import Tracker
 from orchestrator.report.columns import Found
-from orchestrator.report.fronts import fronts_png
+from orchestrator.report.fronts import fronts_picture
 from orchestrator.report.pictures import pictures
 from orchestrator.retraining import read_retrained
 from search_spaces.base import SearchSpace
@@ -107,7 +107,7 @@ def draw(recipe: Recipe, space: SearchSpace[Any], objectives: Objectives, journa
     """PNGs of what the journal holds, by file name."""
     events = {island: journal.events(island) for island in journal.islands}
     found = Found(recipe.study, objectives, space, events, recipe.sampler.population_size)
-    return {"fronts.png": fronts_png(recipe.study, objectives, events), **pictures(found)}
+    return {"fronts.png": fronts_picture(recipe.study, objectives, events), **pictures(found)}
 
 
 class NoTracker:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infra.stores import STUDIES
 from jobs.cli.options import JsonOption, LimitOption, StoreOption, StudyArgument, opened, out, sentences
+
+if TYPE_CHECKING:
+    from jobs.tables import StudyReport
 
 
 def status(study: StudyArgument, store: StoreOption = STUDIES, as_json: JsonOption = False) -> None:
@@ -29,7 +32,9 @@ def front(
     study: StudyArgument,
     store: StoreOption = STUDIES,
     as_json: JsonOption = False,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the fronts into a PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the fronts into a .png or .svg file.")
+    ] = None,
 ) -> None:
     """Show the Pareto front of each island."""
     with sentences():
@@ -37,14 +42,25 @@ def front(
 
         report = tables.StudyReport.read(opened(study, store))
         if picture is not None:
-            from orchestrator.report.fronts import fronts_png
-
-            picture.write_bytes(fronts_png(report.recipe.study, report.objectives, report.events))
+            _draw(report, picture)
         if as_json:
             print(json.dumps(report.front_rows()))
         else:
             for table in report.front_tables():
                 out.print(table)
+
+
+def _draw(report: StudyReport, picture: Path) -> None:
+    from orchestrator.report.fronts import fronts_picture
+
+    form = picture.suffix.lower().removeprefix(".")
+    if form not in ("png", "svg"):
+        raise ValueError(f"--picture {picture}: its name must end in .png or .svg")
+    drawn = fronts_picture(report.recipe.study, report.objectives, report.events, "svg" if form == "svg" else "png")
+    try:
+        picture.write_bytes(drawn)
+    except OSError as error:
+        raise ValueError(f"--picture {picture} cannot be written: {error.strerror}") from None
 
 
 def candidates(study: StudyArgument, store: StoreOption = STUDIES, as_json: JsonOption = False) -> None:

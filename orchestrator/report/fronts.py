@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from orchestrator.report.words import COLOURS, LABELS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PictureForm = Literal["png", "svg"]
 
-def fronts_png(title: str, objectives: Objectives, events: Mapping[str, Sequence[Event]]) -> bytes:
-    """A PNG with the first objective over the second (over the candidate's number if there is one objective only).
+
+def fronts_picture(
+    title: str, objectives: Objectives, events: Mapping[str, Sequence[Event]], form: PictureForm = "png"
+) -> bytes:
+    """A picture of the first objective over the second (over the candidate's number if there is one objective only).
 
     events: by island.
     """
@@ -39,7 +43,7 @@ def fronts_png(title: str, objectives: Objectives, events: Mapping[str, Sequence
     if events:
         axes.legend(frameon=False, loc="lower right")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
     return buffer.getvalue()
 
 

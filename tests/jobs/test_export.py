@@ -169,6 +169,7 @@ def test_tables_hold_what_the_commands_print(study: CommandLine) -> None:
     assert merged <= {f"{island}/{number}" for island, number in fronts}
     best = max(row["miou"] for row in table)
     assert loaded.front().to_pylist()[0]["miou"] == best
+    assert loaded.drawing(loaded.front().to_pylist()[0]["candidate"]).startswith("<svg")
     with pytest.raises(ValueError, match="an island of study tiny is one of branches-1"):
         loaded.front("branches-9")
 

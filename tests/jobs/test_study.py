@@ -175,6 +175,17 @@ def test_values_of_the_recipe_are_overridden(archipelago: CommandLine) -> None:
     assert manifest["recipe"]["objectives"][1]["reference"] == 20
 
 
+def test_fronts_are_drawn_in_the_form_that_the_name_says(archipelago: CommandLine, tmp_path: Path) -> None:
+    assert archipelago("search", archipelago.recipe(TOY), "--in-process").exit_code == 0
+    for name, start in (("fronts.png", b"\x89PNG"), ("fronts.svg", b"<?xml")):
+        assert archipelago("front", "toy", "--picture", str(tmp_path / name)).exit_code == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+    for name, words in (("fronts.gif", "must end in .png or .svg"), ("no/fronts.png", "cannot be written")):
+        refused = archipelago("front", "toy", "--picture", str(tmp_path / name))
+        assert refused.exit_code == 2
+        assert words in refused.stderr
+
+
 def test_complexity_counts_a_published_network(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -12,7 +12,7 @@ from infra.local import InProcessPool
 from orchestrator.evaluation.toy import ToyEvaluator
 from orchestrator.objectives import Objectives
 from orchestrator.records import Event
-from orchestrator.report.fronts import fronts_png
+from orchestrator.report.fronts import fronts_picture
 from orchestrator.report.words import COLOURS
 from tests.doubles import run_toy, toy_recipe
 
@@ -34,7 +34,7 @@ def has_colour(picture: np.ndarray, colour: str) -> bool:
 def test_every_island_has_its_colour(objectives: tuple[dict[str, object], ...]) -> None:
     recipe = toy_recipe(budget=20, objectives=objectives)
     study = run_toy(recipe, InProcessPool(ToyEvaluator()))
-    picture = pixels(fronts_png("toy", Objectives.from_settings(recipe.objectives), study.events))
+    picture = pixels(fronts_picture("toy", Objectives.from_settings(recipe.objectives), study.events))
     assert picture.shape[0] > 400
     assert [has_colour(picture, colour) for colour in COLOURS[:4]] == [True, True, True, False]
 
@@ -42,5 +42,5 @@ def test_every_island_has_its_colour(objectives: tuple[dict[str, object], ...]) 
 @pytest.mark.parametrize("events", [{}, {"reef": ()}])
 def test_nothing_found_yet_is_an_empty_picture(events: dict[str, tuple[Event, ...]]) -> None:
     objectives = Objectives.from_settings(toy_recipe().objectives)
-    assert not has_colour(pixels(fronts_png("toy", objectives, {})), COLOURS[0])
-    assert pixels(fronts_png("toy", objectives, events)).size > 0
+    assert not has_colour(pixels(fronts_picture("toy", objectives, {})), COLOURS[0])
+    assert pixels(fronts_picture("toy", objectives, events)).size > 0

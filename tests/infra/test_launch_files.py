@@ -18,11 +18,13 @@ from typing import Any
 import boto3
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from botocore.validate import ParamValidator
 from compose_spec import PyCompose
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from jobs.cli import app
 from tests.infra.launch_files import (
     AWS,
     COMPOSE,
@@ -374,3 +376,31 @@ def test_kubectl_takes_every_yaml_file(tmp_path: Path) -> None:
     done = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(list(yaml.safe_load_all(done.stdout))) == len(objects())
+
+
+def test_the_workflow_runs_what_has_to_pass() -> None:
+    (workflow,) = documents(INFRA.parent / ".github" / "workflows" / "ci.yml")
+    assert {"run": ".ci/run"} in workflow["jobs"]["test"]["steps"]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert os.access(INFRA.parent / ".ci" / "run", os.X_OK)
+
+
+def test_commands_in_the_files_and_their_guide_are_ours() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    texts = [path.read_text() for path in (*FILES, INFRA.parent / "docs" / "clusters.md")]
+    typed = re.findall(r"(?<![\w/-])archipelago ([a-z]+) ([^`\n]*)", "\n".join(texts))
+    used = [(name, option) for name, rest in typed if name in commands for option in re.findall(r" (--[a-z-]+)", rest)]
+    known = {(name, option) for name, one in commands.items() for given in one.params for option in given.opts}
+    known |= {
+        (name, option) for name, one in commands.items() for given in one.params for option in given.secondary_opts
+    }
+    assert {name for name, _ in used} >= {"search", "submit", "status"}
+    assert set(used) <= known
+
+
+def test_the_guide_names_files_that_are_there() -> None:
+    guide = INFRA.parent / "docs" / "clusters.md"
+    for link in re.findall(r"\]\(([^)#]+)\)", guide.read_text()):
+        assert (guide.parent / link).exists(), link
+    for path in re.findall(r"infra/[\w./-]+\w", guide.read_text()):
+        assert (INFRA.parent / path).exists() or path == "infra/.env", path

@@ -107,6 +107,31 @@ class TrainingSettings(OptimisationSettings):
         )
 
 
+class ShrinkingSettings(Settings):
+    """`shrinking:` of a recipe that searches by training: the network with all units is trained once for each penalty,
+    and loses units as it goes. What is left after each removal is a candidate."""
+
+    penalties: tuple[NonNegativeFloat, ...] = Field(min_length=1)
+    """Weights of the penalty on units, a training and an island each; 0: a network that keeps its units. The paper, for
+    trainings far longer than a quarter of an hour: 1.4e-4 for segmentation, 1.8e-4 for classification."""
+    every_steps: PositiveInt
+    """Steps from one removal to the next; the last one is at the end. The paper: a few epochs."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the penalty rises linearly. The authors: 25 epochs."""
+    threshold: PositiveFloat = 0.001
+    """Importance, the absolute scale of a BatchNorm, under which a unit is removed. The authors: 0.001."""
+
+    @model_validator(mode="after")
+    def _distinct_penalties(self) -> Self:
+        if len({f"{penalty:g}" for penalty in self.penalties}) != len(self.penalties):
+            raise ValueError(f"penalties must be distinct, got {list(self.penalties)}")
+        return self
+
+    def snapshot_steps(self, steps: int) -> tuple[int, ...]:
+        """After which of so many steps a network becomes a candidate: none, those with a removal, all."""
+        return (*range(0, steps, self.every_steps), steps)
+
+
 class RetrainingSettings(OptimisationSettings):
     """`retraining:` of a recipe: how an architecture is trained from scratch, with weights of its own."""
 

@@ -58,16 +58,21 @@ class SupernetTrainer:
         device: torch.device | str = "cpu",
         ranks: Ranks = ALONE,
     ) -> None:
-        self.space, self.data, self.settings, self.seed = space, data, settings, seed
+        self.data, self.settings, self.seed = data, settings, seed
         self.task = TASKS[data.task]
         self.device, self.ranks = torch.device(device), ranks
-        synchronised = ranks.count > 1 and settings.batch_norm == "synchronised"
-        batch_norm = SynchronisedBatchNorm2d if synchronised else nn.BatchNorm2d
-        self.supernet = Supernet(space, torch.Generator().manual_seed(seed), batch_norm).to(self.device)
-        self.step = 0
-        self.average = None if settings.average_decay is None else self._weights()
-        self.optimiser = self._optimiser()
+        self.begin(space)
         self.probabilities = _island_probabilities(space, settings)
+
+    def begin(self, space: NetworkSpace[Any]) -> None:
+        """Is at step 0 of the training of `space`."""
+        self.space = space
+        synchronised = self.ranks.count > 1 and self.settings.batch_norm == "synchronised"
+        batch_norm = SynchronisedBatchNorm2d if synchronised else nn.BatchNorm2d
+        self.supernet = Supernet(space, torch.Generator().manual_seed(self.seed), batch_norm).to(self.device)
+        self.step = 0
+        self.average = None if self.settings.average_decay is None else self._weights()
+        self.optimiser = self._optimiser()
 
     def _weights(self) -> list[Tensor]:
         return [weight.detach().clone() for weight in self.supernet.parameters()]

@@ -16,6 +16,7 @@ from search_spaces.apart import ApartSpace
 from search_spaces.base import NetworkSpace, SearchSpace
 from search_spaces.data.images import ImageData
 from search_spaces.hrnas.settings import HrnasSettings
+from search_spaces.hrnas.snapshots import SnapshotSpace
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.hyctas.space import HyctasSpace
@@ -48,6 +49,8 @@ def make_network_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
     match recipe.space:
         case HyctasSettings():
             return HyctasSpace(recipe.space, classes, shape)
+        case HrnasSettings() if recipe.shrinking is not None:
+            return snapshot_space(recipe, classes)
         case HrnasSettings():
             return HrnasSpace(recipe.space, classes, shape, recipe.data.task if recipe.data else "segmentation")
         case OwnSettings():
@@ -77,6 +80,16 @@ def make_supernet_space(recipe: Recipe, classes: int) -> NetworkSpace[Any]:
     if not recipe.training.island_steps:
         return space
     return ApartSpace(space, {island: make_island_space(recipe, island, classes) for island in space.islands})
+
+
+def snapshot_space(recipe: Recipe, classes: int) -> SnapshotSpace:
+    """The space of what shrinking leaves, any number of units in each block."""
+    assert isinstance(recipe.space, HrnasSettings)
+    assert recipe.shrinking is not None
+    assert recipe.training is not None
+    any_number = recipe.space.model_copy(update={"parts": None})
+    task = recipe.data.task if recipe.data else "segmentation"
+    return SnapshotSpace(HrnasSpace(any_number, classes, task=task), recipe.shrinking, recipe.training.steps)
 
 
 def load_data(recipe: Recipe) -> ImageData:

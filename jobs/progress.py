@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
@@ -63,7 +64,7 @@ class Display:
             yield show
 
     @contextmanager
-    def retraining(self, names: Sequence[str]) -> Iterator[Callable[[TrialProgress], None]]:
+    def trials(self, what: str, names: Sequence[str]) -> Iterator[Callable[[TrialProgress], None]]:
         """A function that shows how far trials of these names are."""
         newest: dict[int, TrainingProgress] = {}
 
@@ -71,7 +72,7 @@ class Display:
             newest[progress.trial] = progress.training
             return {names[place]: one for place, one in sorted(newest.items())}
 
-        with self._showing(_trials_table, _trials_line) as show:
+        with self._showing(_trials_table, partial(_trials_line, what)) as show:
             yield lambda progress: show(kept(progress))
 
     @contextmanager
@@ -156,10 +157,10 @@ def _trials_table(trials: Mapping[str, TrainingProgress]) -> RenderableType:
     return table
 
 
-def _trials_line(trials: Mapping[str, TrainingProgress]) -> str:
+def _trials_line(what: str, trials: Mapping[str, TrainingProgress]) -> str:
     running = {name: one for name, one in trials.items() if one.step < one.steps}
     each = "; ".join(f"{name} step {one.step} of {one.steps}, loss {one.loss:.3f}" for name, one in running.items())
-    return f"training from scratch: {len(trials) - len(running)} done; {each}"
+    return f"{what}: {len(trials) - len(running)} done; {each}"
 
 
 def _sync_table(progress: SyncProgress) -> RenderableType:

@@ -106,7 +106,7 @@ def _facts(study: Study, recipe: Recipe) -> dict[str, str]:
     """What the study is."""
     objectives = Objectives.from_settings(recipe.objectives)
     sought = [_sought(one, each.maximised) for one, each in zip(recipe.objectives, objectives.each, strict=True)]
-    sampler, budget = recipe.sampler, recipe.budget.evaluations_per_island
+    sampler, budget = recipe.sampler, recipe.candidates_per_island
     facts = {"seeks": ", ".join(sought), "space": recipe.space.name}
     if recipe.data is not None:
         facts["data"] = recipe.data.name

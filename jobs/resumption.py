@@ -81,7 +81,7 @@ def check_recipe(study: Study, recipe: Recipe) -> None:
         StudyExists: it is another one.
     """
     known = read_study(study.store, study.name).recipe
-    if recipe.budget.evaluations_per_island < known.budget.evaluations_per_island:
+    if recipe.candidates_per_island < known.budget.evaluations_per_island:
         recipe = recipe.model_copy(update={"budget": known.budget})
     there, here = _flat(known.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
@@ -113,7 +113,7 @@ def origin_of(recipe: Recipe, data: ImageData | None) -> dict[str, str]:
 
 def check_budget(recipe: Recipe, journal: Journal) -> None:
     """Raises StoreError where the journal holds more than was asked for: what was decided later has been lost."""
-    budget = recipe.budget.evaluations_per_island
+    budget = recipe.candidates_per_island
     if beyond := [f"{journal.count(name)} of {name}" for name in journal.islands if journal.count(name) > budget]:
         raise StoreError(
             f"{recipe.study}/amendments.json is missing or from before: the journal holds {', '.join(beyond)}, and the "
@@ -125,9 +125,12 @@ def extended(study: Study, recipe: Recipe, lease: Lease, more: int) -> Recipe:
     """The recipe of a finished study with a larger budget, which is noted in the store.
 
     Raises:
-        ValueError: the study is not finished.
+        ValueError: the study is not finished, or shrinks networks.
         StoreError: its budget was extended before, and what says so is missing.
     """
+    if recipe.shrinking is not None:
+        raise ValueError(f"--more {more} is for studies that sample candidates, and {study.name} shrinks networks: "
+                         "begin another one with more training.steps or other shrinking.penalties")  # fmt: skip
     space = make_space(recipe)
     journal = Journal.take(study.store, study.name, space.islands, lease.epoch, lease.check)
     check_budget(recipe, journal)

@@ -164,7 +164,7 @@ def retrain(
     done = {result.trial.id for result in read_retrained(store, recipe.study)}
     missing = [trial for trial in wanted if trial.id not in done]
     if missing:
-        with display.retraining([name(trial) for trial in missing]) as show:
+        with display.trials("training from scratch", [name(trial) for trial in missing]) as show:
             _run([Retraining(recipe, store, trial) for trial in missing], show, stop, address, in_process, at_once)
     found = {result.trial.id: result for result in read_retrained(store, recipe.study)}
     return [found[trial.id] for trial in wanted if trial.id in found]

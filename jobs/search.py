@@ -155,6 +155,10 @@ def _run(
     weights = _weights(recipe, study, display, stop, journal, address, in_process)
     if isinstance(weights, Ending):
         return weights
+    if recipe.shrinking is not None:
+        from jobs.shrink import with_snapshots
+
+        space = with_snapshots(recipe, study.store)
     islands = make_islands(recipe, space, objectives, journal)
     journal.sweep()
     tracker = make_tracker(recipe, study)
@@ -194,6 +198,8 @@ def check_limits_of(recipe: Recipe, data: ImageData | None) -> None:
         ObjectiveError: an island has none, it seems.
     """
     objectives = Objectives.from_settings(recipe.objectives)
+    if recipe.shrinking is not None:
+        return  # nobody knows what a penalty will leave
     if data is None:
         check_limits(make_space(recipe), objectives, lambda architecture: architecture.metrics())
         return
@@ -225,12 +231,9 @@ def _weights(
     if any(map(journal.count, journal.islands)) and read_weights(study.store, study.name) is None:
         raise StoreError(f"{study.name}/weights.json is missing, and candidates were measured with what it names: "
                          "restore it")  # fmt: skip
-    from jobs.train_supernet import supernet_weights
-
     began_s, trained = time.monotonic(), read_weights(study.store, study.name) is not None
     try:
-        with display.training() as show:
-            weights = supernet_weights(recipe, study.store, show, stop, address, in_process)
+        weights = _trained(recipe, study, display, stop, address, in_process)
     except TrainingStopped as stopped:
         note_spell(study.store, study.name, Spell("training", time.monotonic() - began_s))
         return Ending(EndReason.STOPPED, str(stopped))
@@ -239,6 +242,20 @@ def _weights(
     if not trained:
         note_spell(study.store, study.name, Spell("training", time.monotonic() - began_s))
     return weights
+
+
+def _trained(
+    recipe: Recipe, study: Study, display: Display, stop: Callable[[], bool], address: str | None, in_process: bool
+) -> Mapping[str, np.ndarray]:
+    """The weights that are searched with, from the store or trained now."""
+    if recipe.shrinking is not None:
+        from jobs.shrink import shrunk_weights
+
+        return shrunk_weights(recipe, study.store, display, stop, address, in_process)
+    from jobs.train_supernet import supernet_weights
+
+    with display.training() as show:
+        return supernet_weights(recipe, study.store, show, stop, address, in_process)
 
 
 def make_pool(

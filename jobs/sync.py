@@ -170,9 +170,11 @@ def _status(study: Study, recipe: Recipe, journal: Journal) -> str:
     """How the study stands, in MLflow's words."""
     if is_held(study.store, study.name, has_ended):
         return "RUNNING"
-    budget = recipe.budget.evaluations_per_island
+    budget = recipe.candidates_per_island
     if all(journal.count(island) >= budget for island in journal.islands):
         return "FINISHED"
+    if recipe.shrinking is not None:
+        return "KILLED"  # it has as many candidates as snapshots, and they are not all there
     with suppress(ReplayMismatch):  # of another library version: then it stays open whether its islands hold more
         islands = make_islands(recipe, make_space(recipe), Objectives.from_settings(recipe.objectives), journal)
         if all(one.scheduler.finished or one.scheduler.take() is None for one in islands):

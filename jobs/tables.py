@@ -80,7 +80,7 @@ class StudyReport:
                 {
                     "island": island,
                     "done": archive.done,
-                    "budget": self.recipe.budget.evaluations_per_island,
+                    "budget": self.recipe.candidates_per_island,
                     "failed": archive.failed,
                     "objective": archive.objective,
                     "best": archive.best.get(archive.objective),

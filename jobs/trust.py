@@ -99,6 +99,9 @@ def gather(
     """
     report = StudyReport.read(study)
     recipe = overridden(report.recipe, overrides)
+    if recipe.shrinking is not None:
+        raise ValueError(f"trust is for scores under shared weights, and each network of {study.name} has its own: "
+                         "`archipelago retrain` trains it from scratch")  # fmt: skip
     data = load_data(recipe)
     torch.set_num_threads(recipe.workers.threads)
     space = make_network_space(recipe, data.n_classes)

@@ -27,7 +27,12 @@ from search_spaces.own import OwnSettings
 from search_spaces.settings import FRACTIONS, METRICS_OF, BranchSettings, NetworkSettings, Settings, TaskName
 from search_spaces.tabular import TabularSettings
 from search_spaces.toy import ToySettings
-from search_spaces.training.settings import OptimisationSettings, RetrainingSettings, TrainingSettings
+from search_spaces.training.settings import (
+    OptimisationSettings,
+    RetrainingSettings,
+    ShrinkingSettings,
+    TrainingSettings,
+)
 
 METRICS = (*FRACTIONS, "latency_ms", "macs", "params")
 """What a search may look at; and latency_ms@LANE."""
@@ -221,6 +226,9 @@ class Recipe(Settings):
     space: SpaceSettings
     data: DataSettings | None = None
     training: TrainingSettings | None = None
+    shrinking: ShrinkingSettings | None = None
+    """null: candidates are sampled from a supernet; else they are what is left of networks that lose units as they
+    train, by `training`, which then is of each of them alone."""
     retraining: RetrainingSettings | None = None
     """null: as in training."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -315,6 +323,37 @@ class Recipe(Settings):
                 if (given := getattr(settings, name)) != OptimisationSettings.model_fields[name].default:
                     raise ValueError(f"{section}.{name} means nothing for {which}, got {given}: leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _shrinking_is_alone(self) -> Self:
+        if self.shrinking is None:
+            return self
+        if not isinstance(self.space, HrnasSettings) or self.training is None:
+            raise ValueError(f"shrinking is for space hrnas, got space {self.space.name}: leave it out")
+        if len(self.space.branches) != 1:
+            raise ValueError(f"space.branches must have one entry with shrinking, for one network is what it begins "
+                             f"with, got {list(self.space.branches)}")  # fmt: skip
+        idle = {
+            "sampler": self.sampler != SamplerSettings(),
+            "budget": self.budget != BudgetSettings(),
+            "space.memory_limit_bytes": self.space.memory_limit_bytes is not None,
+        }
+        shared = [name for name in TrainingSettings.model_fields if name not in OptimisationSettings.model_fields]
+        alone = RetrainingSettings.like(self.training).alone()
+        usual = TrainingSettings(steps=self.training.steps)
+        for name in shared:
+            idle[f"training.{name}"] = getattr(self.training, name) not in (getattr(usual, name), getattr(alone, name))
+        if given := [name for name, is_given in idle.items() if is_given]:
+            raise ValueError(f"{given[0]} means nothing with shrinking, which trains a network for each penalty and "
+                             "samples none: leave it out")  # fmt: skip
+        return self
+
+    @property
+    def candidates_per_island(self) -> int:
+        """How many there will be: the budget, or all snapshots of a training."""
+        if self.shrinking is None or self.training is None:
+            return self.budget.evaluations_per_island
+        return len(self.shrinking.snapshot_steps(self.training.steps))
 
     @model_validator(mode="after")
     def _sizes_of_retraining_are_the_spaces(self) -> Self:

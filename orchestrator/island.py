@@ -114,7 +114,7 @@ def _island(
         name,
         make_sampler(recipe.sampler, space, name, len(objectives.each), recipe.seed),
         objectives,
-        budget=recipe.budget.evaluations_per_island,
+        budget=recipe.candidates_per_island,
         window=recipe.workers.window,
         max_attempts=recipe.workers.max_attempts,
         rng=generator(recipe.seed, name, "fallback"),

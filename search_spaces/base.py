@@ -208,6 +208,14 @@ class NetworkSpace(SearchSpace[A], Protocol[A]):
         """Operations that together reach every tensor of the supernet at its full size."""
 
 
+@runtime_checkable
+class ListedSpace(SearchSpace[A], Protocol[A]):
+    """A search space of which somebody else has chosen what is looked at."""
+
+    def listed(self, island: str) -> Sequence[Genotype]:
+        """The genotypes that there are, in the order in which they are to be looked at."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """What an architecture has at one place."""

@@ -12,10 +12,11 @@ from orchestrator.config import SamplerSettings
 from orchestrator.randomness import generator
 from orchestrator.samplers import optuna
 from orchestrator.samplers.base import Sampler
+from orchestrator.samplers.listed import ListedSampler
 from orchestrator.samplers.nsga2 import Nsga2Sampler
 from orchestrator.samplers.optuna import OptunaSampler
 from orchestrator.samplers.random import RandomSampler
-from search_spaces.base import Genotype, SearchSpace
+from search_spaces.base import Genotype, ListedSpace, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,12 @@ SAMPLERS: dict[str, Callable[[SamplerInputs], Sampler]] = {
 def make_sampler(
     settings: SamplerSettings, space: SearchSpace[Any], island: str, n_objectives: int, root_seed: int
 ) -> Sampler:
-    """The sampler of an island, which proposes the same for the same settings and seed."""
+    """The sampler of an island, which proposes the same for the same settings and seed.
+
+    Where a space lists what is looked at, the settings mean nothing.
+    """
+    if isinstance(space, ListedSpace):
+        return ListedSampler(space.listed(island))
 
     def sample(rng: np.random.Generator) -> Genotype:
         return space.sample(island, rng)

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 from torch import Tensor, nn
 
 from orchestrator.config import EvaluationSettings
+from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hyctas.settings import HyctasSettings
 from search_spaces.mistakes import mistakes
 from search_spaces.settings import Settings
@@ -44,7 +45,7 @@ class NetworkDescription(Settings):
     architecture_id: str
     architecture: Mapping[str, Any]
     """As JSON, in the encoding of the space."""
-    space: HyctasSettings
+    space: Annotated[HyctasSettings | HrnasSettings, Field(discriminator="name")]
     """The space at the size at which the network was built."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1, max_length=255)]
     ignore_index: NonNegativeInt
@@ -60,8 +61,8 @@ class NetworkDescription(Settings):
     """Type and shape of the output."""
     stride: PositiveInt
     """Pixels of the input for one of the coarse logits, down and across."""
-    trained: Literal["supernet", "retrained"]
-    """Whether the weights were shared with the whole space, or trained from scratch."""
+    trained: Literal["supernet", "shrunk", "retrained"]
+    """Whether the weights were shared with the whole space, are what shrinking left, or were trained from scratch."""
     trial: str = ""
     """The training from scratch; empty: none."""
     seed: NonNegativeInt | None = None

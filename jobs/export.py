@@ -26,6 +26,8 @@ from orchestrator.evaluation.modules import fold_norms
 Format = Literal["onnx", "torch"]
 TOLERANCE = 1e-4
 """By how much a file's logits may differ from the module's."""
+TRAINED = {"supernet": "shared weights", "shrunk": "the weights that shrinking left"}
+"""Whose weights, for people; others say more."""
 CHECKED_IMAGES = 4
 """Validation images on which a file is checked, evenly spread; and a part of the first one, of odd size."""
 
@@ -52,7 +54,7 @@ class Exported:
     def sentences(self) -> list[str]:
         """For people."""
         one = self.description
-        whose = "shared weights" if one.trained == "supernet" else f"trained from scratch, seed {one.seed}, {one.trial}"
+        whose = TRAINED.get(one.trained, f"trained from scratch, seed {one.seed}, {one.trial}")
         height, width = one.scored_size
         return [
             f"{self.file}: {one.study} {one.candidate}, {whose}",

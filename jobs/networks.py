@@ -24,9 +24,11 @@ from orchestrator.records import Event, Measurement
 from orchestrator.retraining import Retrained, read_retrained
 from orchestrator.study import library_versions, read_study, read_weights
 from search_spaces.alone import AloneSpace
-from search_spaces.base import NetworkSpace, architecture_id
+from search_spaces.base import NetworkSpace, Program
 from search_spaces.data.images import ImageData
 from search_spaces.data.segmentation import IGNORE
+from search_spaces.hrnas.snapshots import SnapshotSpace
+from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.subnet import Subnet
 from search_spaces.supernet import Weights
@@ -108,7 +110,8 @@ class StudyNetworks:
                 "protocol: say where the study's data lie by --set data.root=FOLDER"
             )
         only = AloneSpace(space, architecture)
-        return self._finished(_Made(event, architecture, space, only, result.weights, result.metrics, result), output)
+        made = _Made(event, architecture, space, only, result.weights, result.metrics, result)
+        return self._finished(made, output)
 
     def best_trial(self, name: str, seed: int | None) -> Retrained:
         """The candidate's trial of that seed, or of any, with the highest mIoU on validation."""
@@ -127,28 +130,30 @@ class StudyNetworks:
 
     def _finished(self, made: _Made, output: Output) -> CandidateNetwork:
         weights = load_weights(self.study.store, self.study.name, made.digest)
-        subnet = calibrated(self.recipe, made.space, made.weights_of, made.architecture, weights, self.data)
+        space, architecture = made.plain
+        program = space.lower(architecture)
+        subnet = calibrated(self.recipe, program, made.weights_of, made.architecture, weights, self.data)
         network = StandaloneNetwork(subnet, self.data.mean, self.data.std, output).eval()
         return CandidateNetwork(network, self._description(made, output), self.data)
 
     def _description(self, made: _Made, output: Output) -> NetworkDescription:
-        assert isinstance(made.space, HyctasSpace)
+        space, architecture = made.plain
         metrics, data = made.metrics, self.data
         images = self.recipe.evaluation.validation_images or len(data.validation)
         return NetworkDescription(
             study=self.study.name,
             candidate=name_of(made.event),
-            architecture_id=architecture_id(made.architecture),
-            architecture=made.architecture.to_json(),
-            space=made.space.settings,
+            architecture_id=made.event.candidate.architecture_id,
+            architecture=architecture.to_json(),
+            space=space.settings,
             class_names=data.class_names,
             ignore_index=IGNORE,
             mean=data.mean,
             std=data.std,
             output=output,
             output_form=OUTPUTS[output],
-            stride=8 if made.space.settings.model_type == 0 else 4,
-            trained="supernet" if made.result is None else "retrained",
+            stride=8 if isinstance(space, HyctasSpace) and space.settings.model_type == 0 else 4,
+            trained="retrained" if made.result else "shrunk" if self.recipe.shrinking else "supernet",
             trial="" if made.result is None else made.result.trial.id,
             seed=None if made.result is None else made.result.trial.seed,
             weights=made.digest,
@@ -177,22 +182,31 @@ class _Made:
     metrics: Any
     result: Retrained | None
 
+    @property
+    def plain(self) -> tuple[HyctasSpace | HrnasSpace, Any]:
+        """The space and the architecture that describe the network without its study."""
+        space, architecture = self.space, self.architecture
+        if isinstance(space, SnapshotSpace):
+            space, architecture = space.space, architecture.network
+        assert isinstance(space, HyctasSpace | HrnasSpace)
+        return space, architecture
+
 
 def calibrated(
     recipe: Recipe,
-    space: NetworkSpace[Any],
+    program: Program,
     weights_of: NetworkSpace[Any],
     architecture: Any,
     weights: Weights,
     data: ImageData,
 ) -> Subnet:
-    """The architecture as a module of its own, on the CPU, with the BatchNorm statistics that it is scored with.
+    """The program as a module of its own, on the CPU, with the BatchNorm statistics that it is scored with.
 
-    weights_of: the space that names the weights, whose programs have the steps of `space`'s, in their order.
+    weights_of: the space that names the weights; its program of the architecture has the steps of `program`, in order.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     evaluator = NetworkEvaluator(weights_of, weights, data, recipe.evaluation, recipe.latency, device)
-    named_by_weights, program = weights_of.lower(architecture), space.lower(architecture)
+    named_by_weights = weights_of.lower(architecture)
     executor = Executor(evaluator.modules, [named_by_weights])
     batches = torch.split(evaluator.calibration, recipe.evaluation.batch_size)
     executor.recalibrate(data.normalise(batch).to(evaluator.dtype) for batch in batches)

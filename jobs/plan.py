@@ -64,8 +64,8 @@ def foresee(recipe: Recipe, display: Display, address: str | None, in_process: b
         PoolExhausted: no worker could be started.
     """
     if recipe.shrinking is not None:
-        raise ValueError("plan is for studies that search a supernet: what a network that shrinks takes depends on when "
-                         "it loses what")  # fmt: skip
+        raise ValueError("plan is for studies that search a supernet: what a network that shrinks will take depends on "
+                         "when it loses what")  # fmt: skip
     data = None if recipe.data is None else load_data(recipe)
     check_limits_of(recipe, data)
     step_s, weights = 0.0, dict[str, np.ndarray]()

@@ -67,6 +67,13 @@ TINY_IMAGES: Mapping[str, Any] = {
     "objectives": [{"name": "accuracy"}, {"name": "macs", "reference": 1e7}],
 }
 """On 450 real images: needs the fixture `shared_data`."""
+TINY_SHRINKING: Mapping[str, Any] = {
+    **{name: section for name, section in TINY_HRNAS.items() if name not in ("sampler", "budget")},
+    "space": {**TINY_HRNAS["space"], "branches": [2], "expansion": 2},
+    "training": {"steps": 10, "batch_size": 2},
+    "shrinking": {"penalties": [0, 0.05], "every_steps": 4, "threshold": 0.99},
+}
+"""A threshold that half of the units are under after a few steps."""
 
 
 class CommandLine:

@@ -114,7 +114,7 @@ class LightTransformer(nn.Module):
             beside = self._positions(square, x).flatten(2)
             memory, queries = (torch.cat([beside, rest], dim=1) for rest in (memory, queries))
         decoded = self.decoder(queries, memory, queries if settings.form == "paper" else memory)
-        size = tuple(-(-length // self.stride) for length in x.shape[-2:])
+        size = tuple((length + self.stride - 1) // self.stride for length in x.shape[-2:])  # ONNX divides towards 0
         return resize(self.unproject(decoded.unflatten(2, square)), (size[0], size[1]))
 
     def _projected(self, x: Tensor) -> Tensor:

@@ -115,8 +115,9 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_snapshots(
         assert all(np.array_equal(mine[f"{job.island}/{step}/{name}"], array) for name, array in weights.items())
 
 
-def test_a_stopped_study_says_so_and_ends_as_an_undisturbed_one(study: CommandLine, tmp_path: Path) -> None:
-    """With Ray: both trainings side by side, then the candidates on a worker."""
+@pytest.mark.slow
+def test_trainings_side_by_side_leave_what_they_leave_one_after_the_other(study: CommandLine, tmp_path: Path) -> None:
+    """With Ray Tune; and the candidates are evaluated by a worker."""
     archipelago = CommandLine(tmp_path)
     result = archipelago("search", archipelago.recipe(TINY_SHRINKING))
     assert result.exit_code == 0, result.stderr

@@ -59,20 +59,3 @@ class AloneSpace:
     def largest_operations(self) -> Iterator[Operation]:
         for step in self.lower(self.architecture, training=True).steps:
             yield step.operation
-
-
-def marked(program: Program, mark: Callable[[Step], tuple[str, str]]) -> Program:
-    """The program with one argument more, the last one, for each operation: the mark of its step."""
-    names: dict[str, str] = {}
-    steps = []
-    for step in program.steps:
-        inputs = tuple(names.get(name, name) for name in step.inputs)
-        operation = Operation(step.operation.name, (*step.operation.arguments, mark(step)))
-        steps.append(Step(operation, inputs))
-        names[step.id] = steps[-1].id
-    return Program(tuple(steps), names[program.output], tuple(names[name] for name in program.auxiliary))
-
-
-def unmarked(operation: Operation) -> Operation:
-    """The operation before it was marked."""
-    return Operation(operation.name, operation.arguments[:-1])

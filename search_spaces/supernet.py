@@ -74,9 +74,10 @@ class Supernet(nn.Module):
     def parameters_of(self, operation: Operation) -> dict[str, Tensor]:
         """The operation's parameters by their names in its module: views of the shared weights."""
         module, names = self._template(operation)
+        wholes = {name: (self.weights[_key(names[name])], of.shape) for name, of in module.named_parameters()}
         return {
-            name: self.weights[_key(names[name])][tuple(slice(size) for size in parameter.shape)]
-            for name, parameter in module.named_parameters()
+            name: whole if whole.shape == shape else whole[tuple(map(slice, shape))]
+            for name, (whole, shape) in wholes.items()
         }
 
     def forward(self, programs: Sequence[Program], image: Tensor) -> list[list[Tensor]]:

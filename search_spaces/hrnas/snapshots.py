@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from search_spaces.alone import AloneSpace, marked, unmarked
+from search_spaces.alone import AloneSpace
 from search_spaces.base import Genotype, InvalidGenotype, Json, NetworkSpace, Operation, Program, Violation
 from search_spaces.hrnas.architecture import HrnasArchitecture
 from search_spaces.hrnas.space import HrnasSpace
+from search_spaces.marking import marked, unmarked
 from search_spaces.training.settings import ShrinkingSettings
 
 

@@ -111,10 +111,10 @@ class ShrinkingSettings(Settings):
     """`shrinking:` of a recipe that searches by training: the network with all units is trained once for each penalty,
     and loses units as it goes. What is left after each removal is a candidate."""
 
-    penalties: tuple[NonNegativeFloat, ...] = Field(min_length=1)
+    penalties: tuple[NonNegativeFloat, ...] = Field(min_length=1, max_length=100)
     """Weights of the penalty on units, a training and an island each; 0: a network that keeps its units. The paper, for
     trainings far longer than a quarter of an hour: 1.4e-4 for segmentation, 1.8e-4 for classification."""
-    every_steps: PositiveInt
+    every_steps: int = Field(gt=0, le=10**9)
     """Steps from one removal to the next; the last one is at the end. The paper: a few epochs."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the penalty rises linearly. The authors: 25 epochs."""

@@ -20,12 +20,14 @@ from search_spaces.alone import AloneSpace
 from search_spaces.apart import ApartSpace
 from search_spaces.base import IMAGE, Genotype, InvalidGenotype, NetworkSpace, SearchSpace, architecture_id
 from search_spaces.complexity import ComplexityCounter
+from search_spaces.hrnas.snapshots import SnapshotSpace
 from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.own import OwnSettings
 from search_spaces.subnet import materialise
 from search_spaces.supernet import Supernet, shared_name
 from search_spaces.tabular import TabularSpace
 from search_spaces.toy import ToySpace
+from search_spaces.training.settings import ShrinkingSettings
 from tests.networks import apart, awake, by_ends, scenes, small_hrnas, small_space, small_weights
 from tests.tables import written_table
 
@@ -53,11 +55,19 @@ APART: dict[str, Callable[[], NetworkSpace[Any]]] = {
     "searching-apart": lambda: apart(small_space, (1, 2, 3), layers=3),
     "hrnas-apart": lambda: apart(small_hrnas, (1, 3)),
 }
+
+
+def snapshots() -> SnapshotSpace:
+    shrinking = ShrinkingSettings(penalties=(0, 0.1), every_steps=10)
+    return SnapshotSpace(small_hrnas(parts=None, branches=(3,)), shrinking, steps=10)
+
+
 NETWORKS: dict[str, Callable[[], NetworkSpace[Any]]] = {
     "own": lambda: OWN.make(scenes().n_classes, (2, 3, 32, 64)),
     **{name: lambda settings=settings: small_space(**settings) for name, settings in HYCTAS.items()},  # type: ignore[misc]
     **{name: lambda settings=settings: small_hrnas(**settings) for name, settings in HRNAS.items()},  # type: ignore[misc]
     **APART,
+    "hrnas-snapshots": snapshots,
 }
 SMALL = [name for name in NETWORKS if name != "searching-published-depth"]
 

@@ -15,10 +15,13 @@ from torch import nn
 
 from search_spaces.alone import AloneSpace
 from search_spaces.base import Genotype, InvalidGenotype, Json, NetworkSpace, Operation, Program, Violation
-from search_spaces.hrnas.architecture import HrnasArchitecture
+from search_spaces.checks import check_fields, check_genotype, check_island
+from search_spaces.hrnas.architecture import FIELDS, HrnasArchitecture
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.marking import marked, unmarked
 from search_spaces.training.settings import ShrinkingSettings
+
+OWN_FIELDS = ("penalty", "step")
 
 
 def island_of(penalty: float) -> str:
@@ -103,11 +106,9 @@ class SnapshotSpace:
         return (int(rng.integers(len(self.steps))), *self.space.sample(self.space.islands[0], rng))
 
     def decode(self, island: str, genotype: Genotype) -> Snapshot:
-        first, *rest = genotype or (-1,)
-        if type(first) is not int or not 0 <= first < len(self.steps):
-            raise InvalidGenotype(f"gene 0 must be an integer from 0 to {len(self.steps) - 1}, got {first!r}")
-        network = self.space.decode(self.space.islands[0], tuple(rest))
-        return Snapshot(self._penalty(island), self.steps[first], network)
+        check_genotype(genotype, self.cardinalities(island), island)
+        network = self.space.decode(self.space.islands[0], genotype[1:])
+        return Snapshot(self._penalty(island), self.steps[genotype[0]], network)
 
     def encode(self, architecture: Snapshot) -> tuple[str, Genotype]:
         island = island_of(architecture.penalty)
@@ -118,18 +119,18 @@ class SnapshotSpace:
         return island, (self.steps.index(architecture.step), *self.space.encode(architecture.network)[1])
 
     def _penalty(self, island: str) -> float:
-        if island not in self._penalties:
-            raise InvalidGenotype(f"island must be one of {', '.join(self._penalties)}, got {island!r}")
+        check_island(island, self.islands)
         return self._penalties[island]
 
     def violations(self, architecture: Snapshot) -> tuple[Violation, ...]:
         return self.space.violations(architecture.network)
 
     def architecture_from_json(self, description: Mapping[str, Any]) -> Snapshot:
-        penalty, step = description.get("penalty"), description.get("step")
-        if not isinstance(penalty, int | float) or type(step) is not int:
-            raise InvalidGenotype(f"a snapshot has a penalty and a step, got {penalty!r} and {step!r}")
-        network = {name: value for name, value in description.items() if name not in ("penalty", "step")}
+        check_fields(description, (*OWN_FIELDS, *FIELDS))
+        network = {name: description[name] for name in FIELDS}
+        penalty, step = (description[name] for name in OWN_FIELDS)
+        if type(penalty) not in (int, float) or type(step) is not int:
+            raise InvalidGenotype(f"penalty must be a number and step a whole number, got {penalty!r} and {step!r}")
         snapshot = Snapshot(float(penalty), step, self.space.architecture_from_json(network))
         self.encode(snapshot)  # raises where there is no such snapshot
         return snapshot

@@ -178,7 +178,7 @@ def test_snapshots_are_architectures_of_their_own() -> None:
     [
         ({"step": 5}, "step must be one of 0, 4, 8, 10, got 5"),
         ({"penalty": 0.1}, "island must be one of penalty-0, penalty-0.05, got 'penalty-0.1'"),
-        ({"penalty": "none"}, "a snapshot has a penalty and a step, got 'none' and 10"),
+        ({"penalty": "none"}, "penalty must be a number and step a whole number, got 'none' and 10"),
         ({"tokens": [0]}, "channels and tokens must list the same blocks"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,8 @@ def shallow(name: str) -> NetworkSpace[Any]:
 
 
 def whole(space: NetworkSpace[Any]) -> Any:
-    """The space in which islands share their weights."""
-    return space.space if isinstance(space, ApartSpace) else space
+    """The space in which islands share their weights, or that networks are snapshots in."""
+    return space.space if isinstance(space, ApartSpace | SnapshotSpace) else space
 
 
 def is_hyctas(space: NetworkSpace[Any]) -> bool:
@@ -366,6 +367,9 @@ def test_shared_tensors_are_as_large_as_the_largest_that_takes_a_part_of_them(na
     reached: dict[str, tuple[int, ...]] = {}
     architectures = [*samples(space, 2400 if is_hyctas(space) or name == "own" else 6), *full(space)]
     architectures += [space.largest(np.random.default_rng(seed)) for seed in range(20)]
+    if isinstance(space, SnapshotSpace):
+        places = [(penalty, step) for penalty in space.shrinking.penalties for step in space.steps]
+        architectures = [replace(full(space)[0], penalty=penalty, step=step) for penalty, step in places]
     for operation in dict.fromkeys(
         step.operation for one in architectures for step in space.lower(one, training=True).steps
     ):

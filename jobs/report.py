@@ -117,6 +117,10 @@ def _facts(study: Study, recipe: Recipe) -> dict[str, str]:
         facts["supernet"] = f"{recipe.training.steps:,} steps, {alone}" + (
             f"weights {digest[:12]}" if digest else "in training"
         )
+    if recipe.shrinking is not None:
+        penalties = ", ".join(f"{penalty:g}" for penalty in recipe.shrinking.penalties)
+        removals = f"units removed every {recipe.shrinking.every_steps:,} steps, seed {recipe.seed}"
+        return {**facts, "shrinking": f"under penalties {penalties}, {removals}", "store": study.where}
     facts["sampler"] = f"{sampler.name}, population {sampler.population_size}, seed {recipe.seed}"
     return {**facts, "budget": f"{budget:,} an island", "store": study.where}
 

@@ -7,8 +7,8 @@ the snapshots are its candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,11 +18,17 @@ from infra.weights import load_weights, save_weights, weights_key
 from jobs.checkpoints import Checkpoints, train_to_end
 from jobs.composition import load_data, make_space, snapshot_space
 from jobs.progress import Display
+from jobs.retrain import overridden
+from jobs.retrained import Chosen
+from jobs.study import Study
 from orchestrator.config import Recipe
 from orchestrator.protocols import Store, StoreError
+from orchestrator.randomness import generator
 from orchestrator.shrinking import read_snapshot, record_snapshot, training_place
-from orchestrator.study import read_weights, record_weights
+from orchestrator.study import read_study, read_weights, record_weights
+from search_spaces.base import architecture_id
 from search_spaces.hrnas.snapshots import Snapshot, SnapshotSpace, island_of
+from search_spaces.hrnas.units import random_of_macs
 from search_spaces.training.endings import TrainingStopped
 from search_spaces.training.settings import RetrainingSettings, TrainingProgress, TrialProgress
 from search_spaces.training.shrinking import ShrinkingTrainer
@@ -69,6 +75,30 @@ def with_snapshots(recipe: Recipe, store: Store) -> SnapshotSpace:
     assert isinstance(space, SnapshotSpace)
     found = _snapshots(recipe, store)
     return space.listing({island: [snapshot for snapshot, _ in of] for island, of in found.items()})
+
+
+def random_rivals(study: Study, chosen: Sequence[Chosen], count: int, overrides: Sequence[str]) -> list[Chosen]:
+    """Random networks of the multiply-adds of each chosen candidate, to be trained from scratch beside it.
+
+    Raises:
+        ValueError: the study's networks do not shrink.
+        DataError: the data set is missing or broken.
+    """
+    recipe = overridden(read_study(study.store, study.name).recipe, overrides)
+    if recipe.shrinking is None:
+        raise ValueError(f"--random is for studies that shrink networks: `archipelago trust {study.name}` trains "
+                         "random networks beside those that a search has found")  # fmt: skip
+    data = load_data(recipe)
+    space, image = snapshot_space(recipe, data.n_classes).space, (1, 3, *data.validation.size)
+    found = []
+    for one in chosen:
+        for index in range(count):
+            rng = generator(recipe.seed, "random", one.name, str(index))
+            network = random_of_macs(space, int(one.metrics["macs"]), image, rng)
+            rival = replace(one.architecture, network=network)
+            name = f"{one.name} random {index}"
+            found.append(Chosen(name, one.island, rival, architecture_id(rival), {}))
+    return found
 
 
 def _snapshots(recipe: Recipe, store: Store) -> dict[str, list[tuple[Snapshot, str]]]:

@@ -52,6 +52,9 @@ def retrain(
     store: StoreOption = STUDIES,
     limit: LimitOption = None,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Train each N times, from other weights.")] = 1,
+    random: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Train N random networks of the size of each, too: for shrinking.")
+    ] = 0,
     overrides: RetrainingOption = None,
     address: AddressOption = None,
     at_once: AtOnceOption = None,
@@ -70,6 +73,10 @@ def retrain(
 
         place, display = opened(study, store), Display(err if as_json else out)
         chosen = selection.chosen(place, candidates or [], limit or [])
+        if random:
+            from jobs.shrink import random_rivals
+
+            chosen = [*chosen, *random_rivals(place, chosen, random, overrides or [])]
         ending = job.retrain_candidates(
             place, chosen, display, seeds, overrides or [], address=address, in_process=in_process, at_once=at_once
         )

@@ -29,6 +29,8 @@ from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hrnas.transformer import LightTransformer
 from search_spaces.settings import ISLAND
 
+BISECTIONS = 12
+"""Of the scale at which a random network has the wanted size."""
 Kept = Mapping[tuple[int, int], np.ndarray]
 """Positions of the units that stay, ascending, by block and kind."""
 
@@ -138,3 +140,29 @@ def compacted(tensors: Mapping[str, np.ndarray], groups: Sequence[UnitGroup], ke
                 stays = np.concatenate([np.arange(first), first + kept[group.key]])
                 result[name] = np.take(result[name], stays, axis)
     return result
+
+
+def random_of_macs(space: HrnasSpace, macs: int, image: Shape, rng: np.random.Generator) -> HrnasArchitecture:
+    """A random network of about so many multiply-adds, as near as a few channels come; the largest if it has fewer.
+
+    Each kind of units of each block has a share of its most that is drawn uniformly; all of them are then made larger
+    or smaller together. Random networks as they are sampled have half of the units, give or take little.
+    """
+    whole = space.largest(rng)
+    groups = unit_groups(space, whole, image)
+    shares = rng.random(len(groups))
+
+    def network(scale: float) -> HrnasArchitecture:
+        counts = [round(group.count * min(1.0, scale * share)) for group, share in zip(groups, shares, strict=True)]
+        return without(whole, {group.key: np.arange(count) for group, count in zip(groups, counts, strict=True)})
+
+    def too_large(scale: float) -> bool:
+        return space.counter.count(space.lower(network(scale)), image).macs > macs
+
+    low, high = 0.0, 1.0
+    while not too_large(high) and high * min(shares) < 1:
+        low, high = high, 2 * high
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if too_large(middle) else (middle, high)
+    return network(low)

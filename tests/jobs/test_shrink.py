@@ -77,6 +77,17 @@ def test_a_snapshot_is_exported_with_its_own_weights(study: CommandLine, tmp_pat
     assert params == row["params"]
 
 
+def test_random_networks_of_its_size_are_trained_beside_a_snapshot(study: CommandLine) -> None:
+    result = study("retrain", "tiny", "penalty-0.05/3", "--random", "2", "--in-process", "--json")
+    assert result.exit_code == 0, result.stderr
+    found, *random = json.loads(result.stdout)
+    assert [one["candidate"] for one in random] == ["penalty-0.05/3 random 0", "penalty-0.05/3 random 1"]
+    (trial,) = found["trials"]
+    for one in random:
+        assert one["trials"][0]["macs"] == pytest.approx(trial["macs"], rel=0.1)
+        assert one["arch_id"] != found["arch_id"]
+
+
 class Interrupted:
     """Asks a training to stop after some steps."""
 

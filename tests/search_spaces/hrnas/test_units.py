@@ -14,7 +14,7 @@ from search_spaces.hrnas.blocks import SearchingBlock
 from search_spaces.hrnas.settings import TransformerSettings
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hrnas.transformer import LightTransformer, TokenAttention
-from search_spaces.hrnas.units import Kept, UnitGroup, compacted, kept_units, unit_groups, without
+from search_spaces.hrnas.units import Kept, UnitGroup, compacted, kept_units, random_of_macs, unit_groups, without
 from search_spaces.supernet import Supernet
 from tests.networks import awake, small_hrnas
 
@@ -190,3 +190,15 @@ def test_a_removed_token_is_as_one_that_nobody_looks_at() -> None:
         layer.attention = Blind(layer.attention, gone)  # type: ignore[assignment]
     transformer.unproject.conv.weight[:, gone] = 0
     assert torch.allclose(block(x), after, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_random_networks_have_the_wanted_size(share: float) -> None:
+    space, architecture, _ = whole()
+    most = space.counter.count(space.lower(architecture), IMAGE).macs
+    found = {seed: random_of_macs(space, int(share * most), IMAGE, np.random.default_rng(seed)) for seed in (1, 2)}
+    assert found[1] != found[2]
+    assert found[1] == random_of_macs(space, int(share * most), IMAGE, np.random.default_rng(1))
+    for network in found.values():
+        assert space.architecture_from_json(network.to_json()) == network
+        assert space.counter.count(space.lower(network), IMAGE).macs == pytest.approx(share * most, rel=0.04)

@@ -109,7 +109,8 @@ class StudyReport:
 
     def status_table(self) -> Table:
         """An island a line."""
-        title = self.recipe.study if self.trained else f"{self.recipe.study} (its supernet is not trained yet)"
+        untrained = "supernet is not trained" if self.recipe.shrinking is None else "networks have not all shrunk"
+        title = self.recipe.study if self.trained else f"{self.recipe.study} (its {untrained} yet)"
         first = self.objectives.names[0]
         table = simple_table(
             title, ("island",), ("done", "budget", "failed", f"best {heading(first)}", "hypervolume", "front")

@@ -112,7 +112,7 @@ class ShrinkingSettings(Settings):
     and loses units as it goes. What is left after each removal is a candidate."""
 
     penalties: tuple[NonNegativeFloat, ...] = Field(min_length=1, max_length=100)
-    """Weights of the penalty on units, a training and an island each; 0: a network that keeps its units. The paper, for
+    """Weights of the penalty on units, a training and an island each; 0: nothing pulls at the units. The paper, for
     trainings far longer than a quarter of an hour: 1.4e-4 for segmentation, 1.8e-4 for classification."""
     every_steps: int = Field(gt=0, le=10**9)
     """Steps from one removal to the next; the last one is at the end. The paper: a few epochs."""

@@ -23,7 +23,7 @@ from search_spaces.hrnas.snapshots import Snapshot, SnapshotSpace
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.supernet import Supernet
 from search_spaces.training.settings import ShrinkingSettings, TrainingProgress
-from tests.jobs.conftest import TINY_SHRINKING, CommandLine, without_timings
+from tests.jobs.conftest import TINY_SHRINKING, CommandLine, wait_until, without_timings
 
 STEPS = (0, 4, 8, 10)
 
@@ -124,6 +124,26 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_snapshots(
         mine = {name: array for name, array in joined.items() if name.startswith(f"{job.island}/{step}/")}
         assert len(mine) == len(weights)
         assert all(np.array_equal(mine[f"{job.island}/{step}/{name}"], array) for name, array in weights.items())
+
+
+def test_a_study_that_is_killed_after_a_removal_goes_on_to_the_same_candidates(tmp_path: Path) -> None:
+    training = {"steps": 40, "batch_size": 2, "checkpoint_s": 0.05}
+    document = {**TINY_SHRINKING, "training": training}
+    disturbed, undisturbed = CommandLine(tmp_path / "disturbed"), CommandLine(tmp_path / "undisturbed")
+    for one in (disturbed, undisturbed):
+        one.folder.mkdir()
+    program = disturbed.start("search", disturbed.recipe(document), "--in-process")
+    folder = disturbed.store / "tiny" / "shrinking" / "penalty-0.05"
+    wait_until(lambda: (folder / "8.json").exists() and (folder / "HEAD").exists(), program)
+    program.kill()
+    program.communicate()
+    assert not (folder / "40.json").exists()
+    assert disturbed("resume", "tiny", "--in-process").exit_code == 0
+    assert undisturbed("search", undisturbed.recipe(document), "--in-process").exit_code == 0
+    mine, theirs = (without_timings(one.rows("candidates", "tiny")) for one in (disturbed, undisturbed))
+    assert mine == theirs
+    digests = [read_weights(FileStore(one.store), "tiny") for one in (disturbed, undisturbed)]
+    assert digests[0] == digests[1] is not None
 
 
 @pytest.mark.slow

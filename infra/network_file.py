@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,10 +13,6 @@ from torch import Tensor
 from infra.exported import NetworkDescription, StandaloneNetwork
 from infra.weights import content_digest
 from orchestrator.evaluation.modules import fold_norms
-from search_spaces.base import NetworkSpace
-from search_spaces.hrnas.space import HrnasSpace
-from search_spaces.hyctas.settings import HyctasSettings
-from search_spaces.hyctas.space import HyctasSpace
 from search_spaces.subnet import Subnet
 
 DIGEST = "tensors_digest"
@@ -67,10 +62,7 @@ def _empty(description: NetworkDescription) -> Subnet:
     Raises:
         ValueError: the space does not hold the architecture.
     """
-    settings, classes = description.space, len(description.class_names)
-    space: NetworkSpace[Any] = (
-        HyctasSpace(settings, classes) if isinstance(settings, HyctasSettings) else HrnasSpace(settings, classes)
-    )
+    space = description.network_space()
     program = space.lower(space.architecture_from_json(description.architecture))
     with torch.device("meta"):
         subnet = Subnet(program, {step.id: space.build(step.operation) for step in program.steps}).eval()

@@ -64,6 +64,8 @@ def _name_axes(model: onnx.ModelProto, description: NetworkDescription) -> None:
     sizes = ["height", "width"]
     if description.output == "coarse-logits":
         sizes = [f"{size}/{description.stride}" for size in sizes]
+    if description.task == "classification":
+        sizes = []
     channels = [] if description.output == "classes" else [""]
     for value, names in ((model.graph.input[0], AXES["image"]), (model.graph.output[0], ("batch", *channels, *sizes))):
         for axis, name in zip(value.type.tensor_type.shape.dim, names, strict=True):

@@ -20,7 +20,7 @@ from infra.network_file import load_network, save_network
 from infra.onnx_file import Run, load_onnx, write_onnx
 from jobs.networks import CandidateNetwork, StudyNetworks
 from jobs.study import Study
-from jobs.tables import quantity
+from jobs.tables import heading, quantity
 from orchestrator.evaluation.modules import fold_norms
 
 Format = Literal["onnx", "torch"]
@@ -56,9 +56,10 @@ class Exported:
         one = self.description
         whose = TRAINED.get(one.trained, f"trained from scratch, seed {one.seed}, {one.trial}")
         height, width = one.scored_size
+        metric, value = one.score
         return [
             f"{self.file}: {one.study} {one.candidate}, {whose}",
-            f"mIoU {quantity('miou', one.miou)} over {one.scored_images} images of {width}x{height} and "
+            f"{heading(metric)} {quantity(metric, value)} over {one.scored_images} images of {width}x{height} and "
             f"{len(one.class_names)} classes; logits as the module's to {self.largest_difference:.1e}",
             f"in: {INPUT}",
             f"out: {one.output_form}",

@@ -30,6 +30,7 @@ from search_spaces.data.segmentation import IGNORE
 from search_spaces.hrnas.snapshots import SnapshotSpace
 from search_spaces.hrnas.space import HrnasSpace
 from search_spaces.hyctas.space import HyctasSpace
+from search_spaces.settings import METRICS_OF
 from search_spaces.subnet import Subnet
 from search_spaces.supernet import Weights
 from search_spaces.training.settings import RetrainingSettings
@@ -114,19 +115,19 @@ class StudyNetworks:
         return self._finished(made, output)
 
     def best_trial(self, name: str, seed: int | None) -> Retrained:
-        """The candidate's trial of that seed, or of any, with the highest mIoU on validation."""
+        """The candidate's trial of that seed, or of any, with the highest score on validation."""
         event = named(self.report, name)
         every = read_retrained(self.study.store, self.study.name)
         mine = [one for one in every if one.trial.architecture_id == event.candidate.architecture_id]
-        done = [one for one in mine if one.miou is not None and seed in (None, one.trial.seed)]
+        done = [one for one in mine if one.score is not None and seed in (None, one.trial.seed)]
         if not done:
             with_seed = "" if seed is None else f" with seed {seed}"
-            seeds = ", ".join(str(one.trial.seed) for one in mine if one.miou is not None) or "none"
+            seeds = ", ".join(str(one.trial.seed) for one in mine if one.score is not None) or "none"
             raise ValueError(
                 f"candidate {name} has no finished training from scratch{with_seed} (seeds that have: {seeds}): run "
                 f"`archipelago retrain {self.study.name} {name}`"
             )
-        return max(done, key=lambda one: (one.miou or 0.0, one.trial.id))
+        return max(done, key=lambda one: (one.score or 0.0, one.trial.id))
 
     def _finished(self, made: _Made, output: Output) -> CandidateNetwork:
         weights = load_weights(self.study.store, self.study.name, made.digest)
@@ -138,26 +139,29 @@ class StudyNetworks:
 
     def _description(self, made: _Made, output: Output) -> NetworkDescription:
         space, architecture = made.plain
-        metrics, data = made.metrics, self.data
+        metrics, data, task = made.metrics, self.data, self.data.task
+        if output not in OUTPUTS[task]:
+            raise ValueError(f"--output {output} is none of networks for {task}: take {' or '.join(OUTPUTS[task])}")
         images = self.recipe.evaluation.validation_images or len(data.validation)
         return NetworkDescription(
             study=self.study.name,
             candidate=name_of(made.event),
             architecture_id=made.event.candidate.architecture_id,
             architecture=architecture.to_json(),
+            task=task,
             space=space.settings,
             class_names=data.class_names,
-            ignore_index=IGNORE,
+            ignore_index=IGNORE if task == "segmentation" else None,
             mean=data.mean,
             std=data.std,
             output=output,
-            output_form=OUTPUTS[output],
-            stride=8 if isinstance(space, HyctasSpace) and space.settings.model_type == 0 else 4,
+            output_form=OUTPUTS[task][output],
+            stride=_stride(space) if task == "segmentation" else None,
             trained="retrained" if made.result else "shrunk" if self.recipe.shrinking else "supernet",
             trial="" if made.result is None else made.result.trial.id,
             seed=None if made.result is None else made.result.trial.seed,
             weights=made.digest,
-            miou=metrics["miou"],
+            **{name: metrics[name] for name in METRICS_OF[task]},
             iou={name.removeprefix("iou/"): value for name, value in metrics.items() if name.startswith("iou/")},
             scored_images=min(images, len(data.validation)),
             scored_size=data.validation.size,
@@ -190,6 +194,11 @@ class _Made:
             space, architecture = space.space, architecture.network
         assert isinstance(space, HyctasSpace | HrnasSpace)
         return space, architecture
+
+
+def _stride(space: NetworkSpace[Any]) -> int:
+    """Of the coarse logits."""
+    return 8 if isinstance(space, HyctasSpace) and space.settings.model_type == 0 else 4
 
 
 def calibrated(

@@ -94,7 +94,7 @@ class LoadedStudy:
         """The candidate ISLAND/NUMBER as a module in eval mode on the CPU, its BatchNorm recalibrated, not folded.
 
         It maps images, uint8 (batch, 3, height, width) of red, green and blue, to logits float32 (batch, classes,
-        height, width). The data set is read for the recalibration.
+        height, width), or (batch, classes) where images are classified. The data set is read for the recalibration.
 
         retrained: trained from scratch instead of with shared weights: the trial of that seed, or the best one.
 
@@ -130,7 +130,9 @@ class LoadedStudy:
             }
             for one in results
         ]
-        return _table(rows, ("candidate", "arch_id", "trial", "seed", "failure", "weights", "device_s", "miou"))
+        return _table(
+            rows, ("candidate", "arch_id", "trial", "seed", "failure", "weights", "device_s", self.recipe.metric)
+        )
 
     @cached_property
     def _networks(self) -> StudyNetworks:

@@ -73,7 +73,7 @@ def _sheet(report: StudyReport, names: Mapping[str, str], results: Sequence[Retr
     for result in results:
         by_architecture.setdefault(result.trial.architecture_id, []).append(result)
     found = [(chosen_candidate(report, names[name]), mine) for name, mine in by_architecture.items()]
-    sheet = Ending(found, 0).sheet()
+    sheet = Ending(found, 0, report.recipe.metric).sheet()
     return replace(sheet, title=f"{sheet.title}, {results[0].trial.settings['steps']:,} steps")
 
 
@@ -89,8 +89,8 @@ def _scratch(study: Study, report: StudyReport, evidence: Evidence) -> dict[str,
     found: dict[str, list[float]] = {}
     for result in read_retrained(study.store, study.name):
         trial, same = result.trial, digest(dict(result.trial.settings)) == digest(dict(evidence.retraining))
-        if same and result.miou is not None and trial.architecture_id in names:
-            found.setdefault(names[trial.architecture_id], []).append(result.miou)
+        if same and result.score is not None and trial.architecture_id in names:
+            found.setdefault(names[trial.architecture_id], []).append(result.score)
     return found
 
 

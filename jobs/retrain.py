@@ -33,6 +33,7 @@ from orchestrator.study import library_versions, read_study
 from search_spaces.alone import AloneSpace
 from search_spaces.base import Architecture, NetworkSpace, architecture_id, digest
 from search_spaces.data.images import ImageData
+from search_spaces.settings import METRICS_OF
 from search_spaces.supernet import Weights
 from search_spaces.training.settings import RetrainingSettings, TrainingProgress, TrialProgress
 from search_spaces.training.trainer import SupernetTrainer
@@ -117,7 +118,8 @@ def retrain_candidates(
         one.architecture_id: [result for result in results if result.trial.architecture_id == one.architecture_id]
         for one in chosen
     }
-    return Ending([(one, by_architecture[one.architecture_id]) for one in chosen], len(wanted) - len(results))
+    found = [(one, by_architecture[one.architecture_id]) for one in chosen]
+    return Ending(found, len(wanted) - len(results), recipe.metric)
 
 
 def tell_mlflow(recipe: Recipe, study: Study, display: Display) -> None:
@@ -239,11 +241,13 @@ class Retraining:
 
 
 def scored(recipe: Recipe, only: AloneSpace, data: ImageData, weights: Weights, trial: Trial) -> Retrained:
-    """The trial's metrics: on validation by the search's protocol, and `test_miou` on the test split."""
+    """The trial's metrics: on validation by the search's protocol, and on the test split `test_miou` or
+    `test_accuracy`."""
     metrics, failure = score_alone(recipe, only, data, weights)
     if not failure and len(data.test):
         held_out, failure = score_alone(recipe, only, replace(data, validation=data.test), weights)
-        metrics["test_miou"] = held_out.get("miou", float("nan"))
+        metric = METRICS_OF[data.task][0]
+        metrics[f"test_{metric}"] = held_out.get(metric, float("nan"))
     return Retrained(trial, {} if failure else metrics, "", failure, versions=library_versions())
 
 
@@ -255,6 +259,6 @@ def score_alone(recipe: Recipe, only: AloneSpace, data: ImageData, weights: Weig
     (result,) = evaluator.score([candidate])
     if not isinstance(result, Measurement):
         return {}, result.message
-    if not np.isfinite(result.metrics["miou"]):
+    if not np.isfinite(result.metrics[METRICS_OF[data.task][0]]):
         return {}, "its logits are not finite: training diverged; try a lower retraining.learning_rate"
     return dict(result.metrics), ""

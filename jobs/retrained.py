@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.tables import quantity
+from jobs.tables import heading, quantity
 from orchestrator.report.sheet import Sheet
 from orchestrator.retraining import Retrained
 
@@ -33,19 +33,22 @@ class Ending:
     found: Sequence[tuple[Chosen, Sequence[Retrained]]]
     left: int
     """Trials that have no result yet."""
+    metric: str
+    """By which networks are compared."""
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each candidate, with its trials."""
         return [self._row(chosen, results) for chosen, results in self.found]
 
     def _row(self, chosen: Chosen, results: Sequence[Retrained]) -> dict[str, Any]:
-        scores = [result.miou for result in results if result.miou is not None]
+        metric = self.metric
+        scores = [result.score for result in results if result.score is not None]
         return {
             "candidate": chosen.name,
             "arch_id": chosen.architecture_id,
-            "miou_supernet": chosen.metrics.get("miou"),
-            "miou_mean": float(np.mean(scores)) if scores else None,
-            "miou_deviation": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            f"{metric}_supernet": chosen.metrics.get(metric),
+            f"{metric}_mean": float(np.mean(scores)) if scores else None,
+            f"{metric}_deviation": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
             "trials": [
                 {
                     "trial": result.trial.id,
@@ -53,7 +56,7 @@ class Ending:
                     "weights": result.weights,
                     "device_s": result.device_s,
                     "failure": result.failure,
-                    **{name: result.metrics.get(name) for name in ("miou", "test_miou", "macs", "params")},
+                    **{name: result.metrics.get(name) for name in (metric, f"test_{metric}", "macs", "params")},
                 }
                 for result in results
             ],
@@ -61,6 +64,7 @@ class Ending:
 
     def sheet(self) -> Sheet:
         """A candidate a line."""
+        metric, both = self.metric, (self.metric, f"test_{self.metric}")
         header = ("candidate", "trials", "shared", "from scratch", "test", "MACs", "params")
         rows = []
         for chosen, results in self.found:
@@ -70,17 +74,17 @@ class Ending:
             row = (
                 chosen.name,
                 trials,
-                quantity("miou", chosen.metrics.get("miou")),
-                *(_spread([r.metrics[name] for r in results if name in r.metrics]) for name in ("miou", "test_miou")),
+                quantity(metric, chosen.metrics.get(metric)),
+                *(_spread([r.metrics[name] for r in results if name in r.metrics]) for name in both),
                 *(quantity(name, first.get(name)) for name in ("macs", "params")),
             )
             rows.append(row)
-        return Sheet("mIoU of networks trained from scratch", header, rows, words=2)
+        return Sheet(f"{heading(metric)} of networks trained from scratch", header, rows, words=2)
 
 
 def _spread(values: Sequence[float]) -> str:
     """Their mean, and with several their deviation."""
     if not values:
         return "–"
-    mean = quantity("miou", float(np.mean(values)))
+    mean = f"{np.mean(values):.4f}"
     return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else mean

@@ -16,7 +16,7 @@ from orchestrator.protocols import Store
 from orchestrator.records import Candidate, Measurement, Result
 from search_spaces.base import NetworkSpace, architecture_id
 from search_spaces.data.images import ImageData
-from search_spaces.settings import NetworkSettings
+from search_spaces.settings import NetworkSettings, score_of
 from search_spaces.supernet import Weights
 from search_spaces.training.endings import TrainingStopped
 
@@ -31,7 +31,7 @@ def shared_scores(
     protocol: EvaluationSettings,
     architectures: Sequence[Any],
 ) -> list[float]:
-    """mIoU of each architecture with shared weights, on the data's validation split."""
+    """The score of each architecture with shared weights, mIoU or accuracy, on the data's validation split."""
     evaluator = NetworkEvaluator(space, weights, data, protocol, LatencySettings(), _device())
     return [_score(one) for batch in _batches(_candidates(space, architectures)) for one in evaluator.score(batch)]
 
@@ -104,4 +104,6 @@ def _batches(candidates: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
 def _score(result: Result) -> float:
     if not isinstance(result, Measurement):
         raise ValueError(f"a network cannot be scored with these weights: {result.message}")
-    return result.metrics["miou"]
+    score = score_of(result.metrics)
+    assert score is not None, f"a network was scored without a score: {sorted(result.metrics)}"
+    return score

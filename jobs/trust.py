@@ -102,6 +102,11 @@ def gather(
     if recipe.shrinking is not None:
         raise ValueError(f"trust is for scores under shared weights, and each network of {study.name} has its own: "
                          "`archipelago retrain` trains it from scratch")  # fmt: skip
+    if recipe.task != "segmentation":
+        raise ValueError(
+            f"study {study.name} is for {recipe.task}, and trust compares mIoU alone: compare candidates that you "
+            f"choose by `archipelago retrain {study.name}`"
+        )
     data = load_data(recipe)
     torch.set_num_threads(recipe.workers.threads)
     space = make_network_space(recipe, data.n_classes)

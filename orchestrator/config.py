@@ -306,6 +306,11 @@ class Recipe(Settings):
         """What the networks are for; None: there are none."""
         return None if self.data is None else self.data.task
 
+    @property
+    def metric(self) -> str:
+        """The metric by which networks are compared; miou where there are none."""
+        return METRICS_OF[self.task or "segmentation"][0]
+
     @model_validator(mode="after")
     def _fits_the_task(self) -> Self:
         task = self.task

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.protocols import ObjectExists, Store, StoreError
 from orchestrator.sealed import seal, unseal
 from search_spaces.base import Json, digest
+from search_spaces.settings import score_of
 
 NO_RESULT = ("threads", "checkpoint_s")
 """Settings of training that change no result."""
@@ -52,7 +53,7 @@ class Retrained:
 
     trial: Trial
     metrics: Mapping[str, float]
-    """miou, iou/CLASS, macs, params: of the network as it was trained. Empty where training failed."""
+    """The task's metrics, macs, params: of the network as it was trained. Empty where training failed."""
     weights: str
     """Digest of its weights in the store; empty where training failed."""
     failure: str = ""
@@ -65,8 +66,9 @@ class Retrained:
     """Library versions, for people."""
 
     @property
-    def miou(self) -> float | None:
-        return self.metrics.get("miou")
+    def score(self) -> float | None:
+        """The metric by which networks of its task are compared; None where training failed."""
+        return score_of(self.metrics)
 
 
 def record_retrained(store: Store, study: str, result: Retrained) -> None:

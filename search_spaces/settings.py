@@ -17,6 +17,11 @@ FRACTIONS = tuple(metric for metrics in METRICS_OF.values() for metric in metric
 """All metrics that say how often networks are right."""
 
 
+def score_of(metrics: Mapping[str, float]) -> float | None:
+    """The metric among them by which networks are compared; None: it was not measured."""
+    return next((metrics[first] for first, *_ in METRICS_OF.values() if first in metrics), None)
+
+
 class Settings(BaseModel):
     """One concern of a recipe. Field docstrings give meaning and unit."""
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from search_spaces.base import IMAGE, Genotype, InvalidGenotype, Operation, Program, ProgramBuilder, Violation
+from search_spaces.base import IMAGE, Choice, Genotype, InvalidGenotype, Operation, Program, ProgramBuilder, Violation
 from search_spaces.checks import check_genotype, check_island
 from search_spaces.complexity import ComplexityCounter, memory_violations, training_bytes
 from search_spaces.hrnas import blocks
 from search_spaces.hrnas.architecture import HrnasArchitecture, Units
+from search_spaces.hrnas.drawing import KERNELS, REMOVED, TOKENS, hrnas_svg, parts_of
 from search_spaces.hrnas.layout import STEM, Layout, Place, layout
 from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.settings import ISLAND, TaskName
@@ -194,6 +195,32 @@ class HrnasSpace:
                 pairs = zip(operation.integers("branches"), operation.integers("inputs"), strict=True)
                 return blocks.ImageClassifier(dict(pairs), self.classes)
         raise ValueError(f"the HR-NAS space has no operation {operation.name!r}")
+
+    # ---- for people
+
+    @property
+    def palette(self) -> dict[str, str]:
+        """Of what a block has most of."""
+        kernels = {f"{kernel}x{kernel}": KERNELS[kernel] for kernel in self.settings.kernels}
+        return {**kernels, "tokens": TOKENS, "removed": REMOVED}
+
+    def choices(self, architecture: HrnasArchitecture) -> tuple[Choice, ...]:
+        """What each block has most of: channels of a kernel size, tokens, or removed units."""
+        found = []
+        for place, units in zip(layout(self.settings, architecture.branches).places, architecture.blocks, strict=True):
+            kind, _, _ = max(parts_of(place, units, self.settings.kernels), key=lambda part: part[2])
+            found.append(Choice(f"1/{4 << place.branch}", place.name, kind))
+        return tuple(found)
+
+    def properties(self, architecture: HrnasArchitecture) -> dict[str, float]:
+        totals = zip(*(units.channels for units in architecture.blocks), strict=True)
+        counts = {f"{k}x{k} channels": float(sum(n)) for k, n in zip(self.settings.kernels, totals, strict=True)}
+        empty = sum(not any((*units.channels, units.tokens)) for units in architecture.blocks)
+        tokens = sum(units.tokens for units in architecture.blocks)
+        return {**counts, "tokens": float(tokens), "empty blocks": float(empty)}
+
+    def draw(self, architecture: HrnasArchitecture) -> str:
+        return hrnas_svg(architecture, layout(self.settings, architecture.branches), self.settings.kernels)
 
     # ---- weights that architectures share
 

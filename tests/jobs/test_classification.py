@@ -62,6 +62,7 @@ def test_a_second_study_takes_its_scores_from_the_first(study: CommandLine) -> N
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in study.rows("candidates", "tiny")]
 
 
+@pytest.mark.slow
 def test_files_give_the_recorded_accuracy(study: CommandLine, data: ImageData, tmp_path: Path) -> None:
     rows = {f"{row['island']}/{row['number']}": row for row in study.rows("candidates", "tiny")}
     for form in ("onnx", "torch"):

@@ -77,6 +77,14 @@ def test_a_snapshot_is_exported_with_its_own_weights(study: CommandLine, tmp_pat
     assert params == row["params"]
 
 
+def test_what_is_for_supernets_alone_says_so(study: CommandLine) -> None:
+    planned = study("plan", study.recipe(TINY_SHRINKING, study="other"))
+    trusted = study("trust", "tiny", "--in-process")
+    assert (planned.exit_code, trusted.exit_code) == (2, 2)
+    assert "plan is for studies that search a supernet" in planned.stderr
+    assert "trust is for scores under shared weights, and each network of tiny has its own" in trusted.stderr
+
+
 def test_random_networks_of_its_size_are_trained_beside_a_snapshot(study: CommandLine) -> None:
     result = study("retrain", "tiny", "penalty-0.05/3", "--random", "2", "--in-process", "--json")
     assert result.exit_code == 0, result.stderr

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from search_spaces.alone import AloneSpace
-from search_spaces.base import Genotype, InvalidGenotype, Json, NetworkSpace, Operation, Program, Violation
+from search_spaces.base import Choice, Genotype, InvalidGenotype, Json, NetworkSpace, Operation, Program, Violation
 from search_spaces.checks import check_fields, check_genotype, check_island
 from search_spaces.hrnas.architecture import FIELDS, HrnasArchitecture
 from search_spaces.hrnas.space import HrnasSpace
@@ -138,6 +138,21 @@ class SnapshotSpace:
     def largest(self, rng: np.random.Generator) -> Snapshot:
         """The network with all units, where the first training begins."""
         return Snapshot(self.shrinking.penalties[0], 0, self.space.largest(rng))
+
+    # ---- pictures: those of its network
+
+    @property
+    def palette(self) -> Mapping[str, str]:
+        return self.space.palette
+
+    def choices(self, architecture: Snapshot) -> tuple[Choice, ...]:
+        return self.space.choices(architecture.network)
+
+    def properties(self, architecture: Snapshot) -> dict[str, float]:
+        return {"step": float(architecture.step), **self.space.properties(architecture.network)}
+
+    def draw(self, architecture: Snapshot) -> str:
+        return self.space.draw(architecture.network)
 
     # ---- networks
 

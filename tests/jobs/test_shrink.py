@@ -17,7 +17,7 @@ from jobs.shrink import Shrinking
 from orchestrator.config import RecipeError, read_recipe
 from orchestrator.shrinking import read_snapshot
 from orchestrator.study import read_study, read_weights
-from search_spaces.base import InvalidGenotype
+from search_spaces.base import DrawnSpace, InvalidGenotype
 from search_spaces.hrnas.settings import HrnasSettings
 from search_spaces.hrnas.snapshots import Snapshot, SnapshotSpace
 from search_spaces.hrnas.space import HrnasSpace
@@ -191,6 +191,14 @@ def test_only_networks_of_hrnas_shrink() -> None:
         read_recipe(recipe, "recipe.yaml")
 
 
+def test_the_report_draws_snapshots(study: CommandLine, tmp_path: Path) -> None:
+    result = study("report", "tiny", "--out", str(tmp_path / "report.html"))
+    assert result.exit_code == 0, result.stderr
+    page = (tmp_path / "report.html").read_text()
+    assert "under penalties 0, 0.05, units removed every 4 steps" in page
+    assert "<svg" in page
+
+
 def snapshots() -> SnapshotSpace:
     settings = HrnasSettings(**{**TINY_SHRINKING["space"], "parts": None})
     return SnapshotSpace(HrnasSpace(settings, 5), ShrinkingSettings(**TINY_SHRINKING["shrinking"]), 10)
@@ -204,6 +212,10 @@ def test_snapshots_are_architectures_of_their_own() -> None:
         snapshot = space.decode(island, genotype)
         assert space.encode(snapshot) == (island, genotype)
         assert space.architecture_from_json(snapshot.to_json()) == snapshot
+        assert isinstance(space, DrawnSpace)
+        assert space.draw(snapshot) == space.space.draw(snapshot.network)
+        assert {choice.kind for choice in space.choices(snapshot)} <= set(space.palette)
+        assert space.properties(snapshot)["step"] == snapshot.step
     first, last = (Snapshot(0.05, step, space.space.largest(rng)) for step in (0, 10))
     ids = [{step.id for step in space.lower(one).steps} for one in (first, last)]
     assert not ids[0] & ids[1]

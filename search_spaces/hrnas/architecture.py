@@ -54,12 +54,11 @@ class HrnasArchitecture:
         return cls(branches, tuple(Units(*units) for units in zip(channels, tokens, strict=True)))
 
     def __str__(self) -> str:
-        """How many channels of each kernel size and tokens it has in all, and how many blocks have none."""
+        """Channels of each kernel size, tokens, and blocks that have neither: `272+264+280, 48 tokens, 2 empty`."""
         by_kernel = [sum(counts) for counts in zip(*(block.channels for block in self.blocks), strict=True)]
         tokens = sum(block.tokens for block in self.blocks)
         empty = sum(not any((*block.channels, block.tokens)) for block in self.blocks)
-        widths = " + ".join(map(str, by_kernel))
-        return f"{widths} channels, {tokens} tokens, {empty} of {len(self.blocks)} blocks empty"
+        return "+".join(map(str, by_kernel)) + f", {tokens} tokens" + (f", {empty} empty" if empty else "")
 
 
 def _list(description: Mapping[str, Any], name: str) -> Sequence[Any]:

@@ -120,7 +120,7 @@ def test_a_network_may_lose_all_of_its_units() -> None:
     assert made.groups == ()
     assert made.cost().item() == 0
     assert np.isfinite(losses).all()
-    assert str(made.architecture) == "0 + 0 + 0 channels, 0 tokens, 14 of 14 blocks empty"
+    assert str(made.architecture) == "0+0+0, 0 tokens, 14 empty"
 
 
 @pytest.mark.parametrize(("every", "steps"), [(4, (0, 4, 8, 9)), (3, (0, 3, 6, 9)), (100, (0, 9))])

@@ -25,6 +25,8 @@ from orchestrator.trust import (
 )
 
 EVERYWHERE = "all islands"
+AGAIN = "one training from scratch"
+"""In the place of a score: the first training of a network that has several."""
 COMPARED = ("sampled", "random")
 """Groups over which scores are correlated: networks that were drawn without looking at a score."""
 
@@ -53,22 +55,29 @@ def _asdicts(found: dict[str, Correlation | None]) -> dict[str, Any]:
 def correlations(networks: Sequence[Network], truth: str) -> dict[str, dict[str, Correlation | None]]:
     """By the name of the shared score, then by island: its correlation with the mean score from scratch.
 
+    Where networks were trained from several seeds, `AGAIN` is how far a first training agrees with the others: no score
+    can be expected to agree more.
+
     truth: the field of `Network` with the scores from scratch.
     """
     drawn = [one for one in networks if one.group in COMPARED and getattr(one, truth)]
     islands = dict.fromkeys(one.island for one in networks)
     names = dict.fromkeys(name for one in networks for name in one.shared)
+    found = {
+        name: [(one.island, one.shared[name], float(np.mean(getattr(one, truth)))) for one in drawn] for name in names
+    }
+    several = [(one.island, getattr(one, truth)) for one in drawn if len(getattr(one, truth)) > 1]
+    if several:
+        found[AGAIN] = [(island, scores[0], float(np.mean(scores[1:]))) for island, scores in several]
     return {
-        name: {
-            place: _correlation([one for one in drawn if place in (one.island, EVERYWHERE)], name, truth)
-            for place in (*islands, EVERYWHERE)
-        }
-        for name in names
+        name: {place: _correlation(pairs, place) for place in (*islands, EVERYWHERE)} for name, pairs in found.items()
     }
 
 
-def _correlation(networks: Sequence[Network], name: str, truth: str) -> Correlation | None:
-    return correlation([one.shared[name] for one in networks], [np.mean(getattr(one, truth)) for one in networks])
+def _correlation(pairs: Sequence[tuple[str, float, float]], place: str) -> Correlation | None:
+    """Of those (island, score, score from scratch) that belong to the place."""
+    mine = [(score, scratch) for island, score, scratch in pairs if place in (island, EVERYWHERE)]
+    return correlation([score for score, _ in mine], [scratch for _, scratch in mine])
 
 
 def searched_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:

@@ -69,7 +69,8 @@ def from_bytes(data: bytes) -> Segment:
         ValueError: the bytes are no such file.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+            table = file.read(use_threads=False)
     except pa.ArrowException as error:
         raise ValueError(f"not a Parquet file: {error}") from error
     metadata = table.schema.metadata or {}

@@ -76,7 +76,7 @@ def examine(recipe: Recipe | None, store: StudyStore, address: str | None) -> It
         try:
             for state, words in check():
                 yield Finding(subject, state, words)
-        except (ValueError, StoreError, OSError) as error:
+        except (ValueError, StoreError, OSError, RuntimeError) as error:  # Ray says by the last that it did not start
             yield Finding(subject, "wrong", str(error))
 
 

@@ -62,6 +62,7 @@ def test_processes_are_placed_report_and_stop(tmp_path: Path) -> None:
     assert processes(tmp_path) == [[rank, "2", "cpu", "1", str(Path.cwd())] for rank in "01"]
 
 
+@pytest.mark.slow
 def test_a_mistake_of_any_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data/street: no such folder"):
         train_on_ray(ScriptedJob(tmp_path, "mistaken"), 2, 1, None, lambda progress: None, lambda: False)

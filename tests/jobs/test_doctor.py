@@ -15,11 +15,12 @@ NOBODY = "127.0.0.1:1"
 
 
 def findings(archipelago: CommandLine, *arguments: str, exit_code: int) -> dict[str, list[dict[str, Any]]]:
-    """What the doctor found, by subject."""
-    result = archipelago("doctor", *arguments, "--json")
-    assert result.exit_code == exit_code, result.output
+    """What the doctor found, by subject; as a program of its own, because it may start a Ray."""
+    program = archipelago.start("doctor", *arguments, "--json")
+    out, err = program.communicate(timeout=200)
+    assert program.returncode == exit_code, out + err
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in json.loads(result.stdout):
+    for row in json.loads(out):
         found.setdefault(row["subject"], []).append(row)
     return found
 

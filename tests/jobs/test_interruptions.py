@@ -58,7 +58,7 @@ def test_search_that_was_ended_resumes_to_the_same_journal(
     assert archipelago.rows("candidates", "toy") == archipelago.rows("candidates", "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_training_that_was_ended_resumes_to_the_same_weights(archipelago: CommandLine, number: signal.Signals) -> None:
     training = {"steps": 60, "batch_size": 2, "optimiser": "adamw", "checkpoint_s": 0.2}
     small = {**TINY, "training": training, "budget": {"evaluations_per_island": 2}}

@@ -96,8 +96,8 @@ def test_what_follows_a_search_follows_this_one(study: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(("where", "number"), [
-    ("training/HEAD", signal.SIGKILL),
-    ("training/branches-1/HEAD", signal.SIGTERM),
+    pytest.param("training/HEAD", signal.SIGKILL, marks=pytest.mark.slow),
+    pytest.param("training/branches-1/HEAD", signal.SIGTERM, marks=pytest.mark.slow),
     ("training/branches-2/HEAD", signal.SIGKILL),
 ])  # fmt: skip
 def test_training_that_was_ended_in_either_phase_ends_with_the_same_weights(

@@ -64,6 +64,7 @@ def test_what_is_selected_is_what_is_trained(study: CommandLine) -> None:
     assert {row["candidate"] for row in rows} == selected
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(study: CommandLine) -> None:
     settings = ("--set", "retraining.steps=60", "--set", "retraining.checkpoint_s=0.05", "--in-process")
     program = study.start("retrain", "tiny", "branches-1/0", *settings)

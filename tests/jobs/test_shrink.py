@@ -134,6 +134,7 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_snapshots(
         assert all(np.array_equal(mine[f"{job.island}/{step}/{name}"], array) for name, array in weights.items())
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_after_a_removal_goes_on_to_the_same_candidates(tmp_path: Path) -> None:
     training = {"steps": 40, "batch_size": 2, "checkpoint_s": 0.05}
     document = {**TINY_SHRINKING, "training": training}

@@ -92,6 +92,7 @@ def test_a_search_goes_on_where_a_sync_was(study: CommandLine) -> None:
     assert_all_are_there_once(study, sqlite_uri(study.store / "mlflow.db"))
 
 
+@pytest.mark.slow
 def test_a_study_in_a_bucket_has_its_runs_here(
     archipelago: CommandLine, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

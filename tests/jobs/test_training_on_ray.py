@@ -80,6 +80,7 @@ class KilledOnce:
         self.training(ranks, device, on_progress, stop_or_die, saved)
 
 
+@pytest.mark.slow
 def test_a_killed_process_changes_no_weight(tmp_path: Path) -> None:
     made, seen = recipe(workers=2), list[TrainingProgress]()
     whole, store = new_store(tmp_path / "whole", made), new_store(tmp_path / "killed", made)
@@ -93,6 +94,7 @@ def test_a_killed_process_changes_no_weight(tmp_path: Path) -> None:
     assert not [key for key in store.list(made.study) if "training" in key], "checkpoints are forgotten"
 
 
+@pytest.mark.slow
 def test_islands_are_trained_by_all_processes_too(tmp_path: Path) -> None:
     made = recipe(workers=2, steps=3, island_steps=4)
     whole, store, seen = new_store(tmp_path / "whole", made), new_store(tmp_path / "killed", made), set[str]()

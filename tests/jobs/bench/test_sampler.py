@@ -31,6 +31,7 @@ def written_recipe(folder: Path, share: float) -> str:
     return str(recipe)
 
 
+@pytest.mark.slow
 def test_every_contestant_is_measured_on_tables_with_and_without_gaps(tmp_path: Path) -> None:
     tables = [part for share in (1.0, 0.5) for part in ("--table", written_recipe(tmp_path, share))]
     figures = bench("sampler", *tables, "--seeds", "1", "--workers", "1", "--workers", "4")
